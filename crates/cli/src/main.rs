@@ -1,0 +1,2 @@
+//! The autarky command.
+fn main() {}
