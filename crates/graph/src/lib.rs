@@ -1,1 +1,31 @@
-//! See the crate's description in Cargo.toml.
+//! Model graphs: what a model computes, said once, for every reader.
+//!
+//! A [`Graph`] is a list of [`Op`]s, each a step that a paper would name, over a flat ragged batch of tokens.
+//! Sizes that change from step to step are [`Symbol`]s, so a graph is built and compiled once for a model and a
+//! device. Readers: the [`reference`] interpreter (what is right), devices (through [`Device`] and [`Program`]),
+//! the planner (through [`cost`]), and, later, training and export.
+//!
+//! Module map: [`dim`] sizes and shapes · [`op`] the ops · [`mod@graph`] the graph and its builder · [`cost`]
+//! operations and bytes of every op · [`device`] the seam between graph and device · [`reference`] the interpreter ·
+//! [`conformance`] the suite that every device must pass.
+
+pub mod conformance;
+pub mod cost;
+pub mod device;
+pub mod dim;
+mod error;
+pub mod graph;
+pub mod op;
+pub mod reference;
+
+pub use cost::Cost;
+pub use device::{
+    Abilities, Activations, BLOCK, CacheDType, Device, Limits, MemoryUse, Program, SequenceStep, Step,
+    Tensor, Weights,
+};
+pub use dim::{Dim, Shape, Sizes, Symbol};
+pub use error::{CompileError, GraphError, RunError, WeightError};
+pub use graph::{Builder, CacheId, CacheSpec, Graph, Node, ValueId, WeightId, WeightSpec};
+pub use op::{
+    ActivationKind, Attention, Experts, GroupScore, Groups, Norm, NormKind, Op, Pairing, Rope, Route, Scoring,
+};

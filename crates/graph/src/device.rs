@@ -1,0 +1,324 @@
+//! The seam between graph and device.
+//!
+//! A device compiles a graph with its weights once and runs the program once a step. Whatever can fail for a reason
+//! in the graph, the weights or the device's abilities fails in [`Device::compile`], by name.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use autarky_quant::DType;
+
+use crate::error::{CompileError, RunError, WeightError};
+use crate::graph::Graph;
+use crate::op::Op;
+
+/// Positions in one block of the KV cache.
+pub const BLOCK: usize = 32;
+
+/// A weight's bytes, row-major, possibly in several pieces that follow one another along the first dimension (a
+/// stack of experts, the rows of some heads).
+#[derive(Clone, Debug)]
+pub struct Tensor<'a> {
+    /// How its numbers are stored.
+    pub dtype: DType,
+    /// Its dimensions, outermost first. Rows of the last dimension are whole blocks.
+    pub shape: Vec<usize>,
+    /// Its bytes, each piece a whole number of rows.
+    pub parts: Vec<Cow<'a, [u8]>>,
+}
+
+impl Tensor<'_> {
+    /// Numbers in all.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Bytes in all.
+    pub fn bytes(&self) -> usize {
+        self.parts.iter().map(|p| p.len()).sum()
+    }
+
+    /// All numbers as f32, row-major.
+    ///
+    /// # Errors
+    /// When a piece is not whole blocks, or the pieces do not add up to the shape.
+    pub fn to_f32(&self, name: &str) -> Result<Vec<f32>, WeightError> {
+        let data = |what: String| WeightError::Data { name: name.to_owned(), what };
+        let mut out = Vec::new();
+        for part in &self.parts {
+            let blocks = part.len() / self.dtype.block_bytes();
+            let start = out.len();
+            out.resize(start + blocks * self.dtype.block_len(), 0.0);
+            autarky_quant::dequantize(self.dtype, part, &mut out[start..])
+                .map_err(|e| data(e.to_string()))?;
+        }
+        match out.len() == self.elements() {
+            true => Ok(out),
+            false => {
+                Err(data(format!("{} numbers where the shape {:?} calls for others", out.len(), self.shape)))
+            }
+        }
+    }
+}
+
+/// Where a compiler gets weights from, by the graph's names.
+pub trait Weights {
+    /// The weight called `name`.
+    ///
+    /// # Errors
+    /// When it is missing or cannot be read.
+    fn get(&self, name: &str) -> Result<Tensor<'_>, WeightError>;
+
+    /// Says that the weight called `name` was copied and that its pages need not stay resident.
+    fn release(&self, _name: &str) {}
+}
+
+/// How a device keeps activations while it multiplies them by quantized weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activations {
+    /// As they are.
+    F32,
+    /// Rounded to 8-bit integers, each `group` of neighbours scaled by its largest magnitude / 127. The error of a
+    /// product is at most Σ_k |w_k| · largest_k / 254.
+    Int8 {
+        /// Neighbours that share a scale.
+        group: usize,
+    },
+}
+
+/// What a device can do, as data.
+#[derive(Clone, Debug)]
+pub struct Abilities {
+    /// Weight types that linear ops take.
+    pub dtypes: Vec<DType>,
+    /// Activations beside quantized weights.
+    pub activations: Activations,
+    /// What it computes with, such as `avx512-vnni`.
+    pub instruction_set: String,
+    /// The largest single allocation in bytes.
+    pub largest_allocation: u64,
+}
+
+/// How keys and values are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum CacheDType {
+    /// 16-bit floats.
+    #[default]
+    F16,
+    /// 32-bit floats.
+    F32,
+}
+
+impl CacheDType {
+    /// Bytes a number.
+    pub fn bytes(self) -> usize {
+        match self {
+            CacheDType::F16 => 2,
+            CacheDType::F32 => 4,
+        }
+    }
+}
+
+/// The most that a program must take in one step, fixed at compile so that a step allocates nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Tokens in a step.
+    pub tokens: usize,
+    /// Sequences in a step.
+    pub sequences: usize,
+    /// Wanted outputs in a step.
+    pub outputs: usize,
+    /// Blocks of KV cache in all ([`BLOCK`] positions each).
+    pub blocks: usize,
+    /// How keys and values are kept.
+    pub cache: CacheDType,
+}
+
+impl Limits {
+    /// For one sequence of up to `context` positions, prefilled `chunk` tokens at a time.
+    pub fn single(context: usize, chunk: usize, cache: CacheDType) -> Limits {
+        Limits { tokens: chunk, sequences: 1, outputs: chunk, blocks: context.div_ceil(BLOCK), cache }
+    }
+}
+
+/// One sequence's share of a step.
+#[derive(Clone, Copy, Debug)]
+pub struct SequenceStep<'a> {
+    /// Positions that are cached already; the step's first token has this position.
+    pub position: usize,
+    /// Tokens of this step.
+    pub tokens: usize,
+    /// The sequence's blocks in the order of positions: block `i` holds positions `i · BLOCK ..`. They cover
+    /// `position + tokens` positions.
+    pub blocks: &'a [u32],
+}
+
+/// What binds the symbols for one run: a flat, ragged batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Step<'a> {
+    /// All sequences' tokens, one sequence after another. Empty when the graph embeds nothing.
+    pub tokens: &'a [u32],
+    /// Whose they are.
+    pub sequences: &'a [SequenceStep<'a>],
+    /// The tokens (by place in the step, ascending) whose results are wanted.
+    pub outputs: &'a [u32],
+    /// What [`Op::Input`]s read: slot by slot, `[tokens, width]` row-major.
+    pub inputs: &'a [&'a [f32]],
+}
+
+impl Step<'_> {
+    /// Tokens in the step.
+    pub fn rows(&self) -> usize {
+        self.sequences.iter().map(|s| s.tokens).sum()
+    }
+
+    /// Checks the step against the graph and the limits: what every program does first.
+    ///
+    /// # Errors
+    /// Names the first thing that is wrong.
+    pub fn check(&self, graph: &Graph, limits: &Limits) -> Result<(), RunError> {
+        let mut rows = 0usize;
+        for (i, s) in self.sequences.iter().enumerate() {
+            let wrong = |what: String| Err(RunError::Step(format!("sequence {i}: {what}")));
+            rows = rows.saturating_add(s.tokens);
+            let Some(end) = s.position.checked_add(s.tokens) else {
+                return wrong(format!(
+                    "position {} + {} tokens is beyond all counting",
+                    s.position, s.tokens
+                ));
+            };
+            if s.tokens == 0 {
+                return wrong("no tokens".to_owned());
+            }
+            if !graph.caches().is_empty() {
+                if s.blocks.len() < end.div_ceil(BLOCK) {
+                    return wrong(format!("{} blocks of cache do not cover {end} positions", s.blocks.len()));
+                }
+                if let Some(b) = s.blocks.iter().find(|&&b| b as usize >= limits.blocks) {
+                    return wrong(format!("block {b} where the cache has {}", limits.blocks));
+                }
+            }
+        }
+        let limit = |what, found, limit| match found > limit {
+            true => Err(RunError::Limit { what, found, limit }),
+            false => Ok(()),
+        };
+        limit("tokens", rows, limits.tokens)?;
+        limit("sequences", self.sequences.len(), limits.sequences)?;
+        limit("outputs", self.outputs.len(), limits.outputs)?;
+        if !self.outputs.is_sorted_by(|a, b| a < b)
+            || self.outputs.last().is_some_and(|&o| o as usize >= rows)
+        {
+            return Err(RunError::Step(format!("outputs must ascend and lie below the {rows} tokens")));
+        }
+        for node in graph.nodes() {
+            match &node.op {
+                Op::Embed { table } => {
+                    let vocabulary = graph.weight(*table).shape[0];
+                    if self.tokens.len() != rows {
+                        return Err(RunError::Step(format!(
+                            "{} tokens for {rows} places",
+                            self.tokens.len()
+                        )));
+                    }
+                    if let Some(index) = self.tokens.iter().position(|&t| t as usize >= vocabulary) {
+                        return Err(RunError::Token { index, token: self.tokens[index], vocabulary });
+                    }
+                }
+                Op::Input { slot } => {
+                    let expected = rows * node.shape.width();
+                    let found = self.inputs.get(*slot).map_or(0, |x| x.len());
+                    if found != expected {
+                        return Err(RunError::Step(format!(
+                            "input {slot} has {found} numbers, not {expected}"
+                        )));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a program holds, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// Weights in the device's form.
+    pub weights: u64,
+    /// KV cache.
+    pub cache: u64,
+    /// Activations and scratch: the arena.
+    pub arena: u64,
+}
+
+impl MemoryUse {
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        self.weights + self.cache + self.arena
+    }
+}
+
+/// A graph made ready to run, with its weights and its KV cache.
+pub trait Program: Send {
+    /// Runs one step.
+    ///
+    /// # Errors
+    /// When the step does not fit the graph or the limits (nothing changed), or the device is lost.
+    fn run(&mut self, step: &Step<'_>) -> Result<(), RunError>;
+
+    /// Output `index` of the graph, as the last step left it: `[rows, width]` row-major, rows being the tokens or
+    /// the wanted outputs.
+    fn output(&self, index: usize) -> &[f32];
+
+    /// The memory that it holds.
+    fn memory(&self) -> MemoryUse;
+}
+
+/// What runs graphs.
+pub trait Device {
+    /// Its name, such as `cpu`.
+    fn name(&self) -> &str;
+
+    /// What it can do.
+    fn abilities(&self) -> Abilities;
+
+    /// Makes a graph ready to run within `limits`.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the graph, the weights, the limits or the device's abilities, by name.
+    fn compile(
+        &self,
+        graph: Arc<Graph>,
+        weights: &dyn Weights,
+        limits: Limits,
+    ) -> Result<Box<dyn Program>, CompileError>;
+}
+
+/// Gets a weight and checks its shape and size against the graph: what every compiler does with each.
+///
+/// # Errors
+/// When it is missing, has another shape, or its bytes are not what the shape calls for.
+pub fn fetch<'a>(weights: &'a dyn Weights, name: &str, shape: &[usize]) -> Result<Tensor<'a>, WeightError> {
+    let tensor = weights.get(name)?;
+    if tensor.shape != shape {
+        return Err(WeightError::Shape {
+            name: name.to_owned(),
+            expected: shape.to_vec(),
+            found: tensor.shape,
+        });
+    }
+    let row = shape.last().copied().unwrap_or(1);
+    let Some(row_bytes) = tensor.dtype.bytes(row) else {
+        let what = format!("rows of {row} numbers are not whole {} blocks", tensor.dtype);
+        return Err(WeightError::Data { name: name.to_owned(), what });
+    };
+    let rows = tensor.elements() / row.max(1);
+    if tensor.bytes() != rows * row_bytes
+        || tensor.parts.iter().any(|p| row_bytes == 0 || p.len() % row_bytes != 0)
+    {
+        let what = format!("{} bytes where {rows} rows of {row_bytes} are called for", tensor.bytes());
+        return Err(WeightError::Data { name: name.to_owned(), what });
+    }
+    Ok(tensor)
+}

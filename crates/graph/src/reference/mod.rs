@@ -1,0 +1,239 @@
+//! The reference interpreter: short, f32, obviously right, never optimised. Other devices are checked against it.
+
+mod ops;
+
+use std::sync::Arc;
+
+use autarky_quant::DType;
+
+use crate::device::{
+    Abilities, Activations, BLOCK, Device, Limits, MemoryUse, Program, Step, Weights, fetch,
+};
+use crate::error::{CompileError, RunError};
+use crate::graph::{Graph, ValueId};
+use crate::op::Op;
+
+/// The device that says what is right.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reference;
+
+impl Device for Reference {
+    fn name(&self) -> &str {
+        "reference"
+    }
+
+    fn abilities(&self) -> Abilities {
+        Abilities {
+            dtypes: DType::ALL.to_vec(),
+            activations: Activations::F32,
+            instruction_set: "scalar".to_owned(),
+            largest_allocation: u64::MAX,
+        }
+    }
+
+    fn compile(
+        &self,
+        graph: Arc<Graph>,
+        weights: &dyn Weights,
+        limits: Limits,
+    ) -> Result<Box<dyn Program>, CompileError> {
+        let load = |spec: &crate::graph::WeightSpec| -> Result<Vec<f32>, CompileError> {
+            let numbers = fetch(weights, &spec.name, &spec.shape)?.to_f32(&spec.name)?;
+            weights.release(&spec.name);
+            Ok(numbers)
+        };
+        let weights = graph.weights().iter().map(load).collect::<Result<Vec<_>, _>>()?;
+        let caches = graph.caches().iter().map(|c| vec![0.0; limits.blocks * BLOCK * c.width()]).collect();
+        let values = graph.nodes().iter().map(|_| Value::default()).collect();
+        Ok(Box::new(Interpreter { graph, limits, weights, caches, values }))
+    }
+}
+
+/// What a node made: numbers, and for a routing also the experts that they weigh.
+#[derive(Debug, Default)]
+struct Value {
+    numbers: Vec<f32>,
+    experts: Vec<u32>,
+}
+
+struct Interpreter {
+    graph: Arc<Graph>,
+    limits: Limits,
+    weights: Vec<Vec<f32>>,
+    /// One a layer: position by position, keys of all heads and then values of all heads.
+    caches: Vec<Vec<f32>>,
+    values: Vec<Value>,
+}
+
+/// The place of every token of a step.
+struct Place {
+    sequence: usize,
+    position: usize,
+}
+
+impl Interpreter {
+    fn numbers(&self, value: ValueId) -> &[f32] {
+        &self.values[value.index()].numbers
+    }
+
+    fn compute(&mut self, index: usize, step: &Step<'_>, places: &[Place]) -> Value {
+        let graph = Arc::clone(&self.graph);
+        let node = &graph.nodes()[index];
+        let arg = |i: usize| self.numbers(node.args[i]);
+        let shape = |i: usize| &graph.node(node.args[i]).shape;
+        let weight = |id: crate::graph::WeightId| self.weights[id.index()].as_slice();
+        let numbers = match &node.op {
+            Op::Input { slot } => step.inputs[*slot].to_vec(),
+            Op::Embed { table } => {
+                let width = node.shape.width();
+                let row = |t: &u32| &weight(*table)[*t as usize * width..][..width];
+                step.tokens.iter().flat_map(row).copied().collect()
+            }
+            Op::Linear { weight: w, bias } => {
+                let mut y = ops::linear(arg(0), weight(*w), shape(0).width());
+                if let Some(b) = bias {
+                    y.chunks_exact_mut(node.shape.width()).for_each(|row| ops::add_to(row, weight(*b)));
+                }
+                y
+            }
+            Op::HeadLinear { weight: w } => {
+                let (inner, out) = (shape(0).last(), node.shape.last());
+                let heads = node.shape.features()[0];
+                let head = |(h, x): (usize, &[f32])| {
+                    ops::linear(x, &weight(*w)[h % heads * out * inner..][..out * inner], inner)
+                };
+                arg(0).chunks_exact(inner).enumerate().flat_map(head).collect()
+            }
+            Op::Norm(n) => {
+                let last = node.shape.last();
+                let row = |x| ops::norm(x, n, n.weight.map(weight), n.bias.map(weight));
+                arg(0).chunks_exact(last).flat_map(row).collect()
+            }
+            Op::Rope(r) => {
+                let mut y = arg(0).to_vec();
+                for (row, place) in y.chunks_exact_mut(node.shape.width()).zip(places) {
+                    row.chunks_exact_mut(node.shape.last())
+                        .for_each(|head| ops::rope(head, r, place.position));
+                }
+                y
+            }
+            Op::Attention(a) => {
+                let spec = graph.caches()[a.cache.index()];
+                let mut cache = std::mem::take(&mut self.caches[a.cache.index()]);
+                let (q, k, v) =
+                    (self.numbers(node.args[0]), self.numbers(node.args[1]), self.numbers(node.args[2]));
+                let at = |place: &Place, position: usize| {
+                    let block = step.sequences[place.sequence].blocks[position / BLOCK] as usize;
+                    (block * BLOCK + position % BLOCK) * spec.width()
+                };
+                let (kw, vw) = (spec.heads * spec.key_width, spec.heads * spec.value_width);
+                for (i, place) in places.iter().enumerate() {
+                    let entry = &mut cache[at(place, place.position)..][..spec.width()];
+                    entry[..kw].copy_from_slice(&k[i * kw..][..kw]);
+                    entry[kw..].copy_from_slice(&v[i * vw..][..vw]);
+                }
+                let heads = node.shape.features()[0];
+                let mut y = Vec::with_capacity(q.len());
+                for (i, place) in places.iter().enumerate() {
+                    let first = a.window.map_or(0, |w| (place.position + 1).saturating_sub(w));
+                    for h in 0..heads {
+                        let g = h / (heads / spec.heads);
+                        let query = &q[(i * heads + h) * spec.key_width..][..spec.key_width];
+                        let entries = (first..=place.position).map(|p| {
+                            let entry = &cache[at(place, p)..][..spec.width()];
+                            let key = &entry[g * spec.key_width..][..spec.key_width];
+                            (key, &entry[kw + g * spec.value_width..][..spec.value_width])
+                        });
+                        let sink = a.sinks.map(|s| self.weights[s.index()][h]);
+                        y.extend(ops::attend(query, entries, spec.value_width, a, sink));
+                    }
+                }
+                self.caches[a.cache.index()] = cache;
+                y
+            }
+            Op::Activation(kind) => arg(0).iter().map(|&x| ops::activation(*kind, x)).collect(),
+            Op::GatedActivation(kind) => {
+                arg(0).iter().zip(arg(1)).map(|(&g, &u)| ops::activation(*kind, g) * u).collect()
+            }
+            Op::Add => arg(0).iter().zip(arg(1)).map(|(a, b)| a + b).collect(),
+            Op::Multiply => arg(0).iter().zip(arg(1)).map(|(a, b)| a * b).collect(),
+            Op::Scale { factor } => arg(0).iter().map(|x| x * factor).collect(),
+            Op::Softcap { cap } => arg(0).iter().map(|x| cap * (x / cap).tanh()).collect(),
+            Op::Concat => {
+                let rows = arg(0).chunks_exact(shape(0).last()).zip(arg(1).chunks_exact(shape(1).last()));
+                rows.flat_map(|(a, b)| a.iter().chain(b)).copied().collect()
+            }
+            Op::Slice { start, length } => {
+                let rows = arg(0).chunks_exact(shape(0).last());
+                rows.flat_map(|row| &row[*start..start + length]).copied().collect()
+            }
+            Op::Reshape { .. } => arg(0).to_vec(),
+            Op::Route(r) => {
+                let mut value = Value::default();
+                for logits in arg(0).chunks_exact(shape(0).width()) {
+                    for (expert, share) in ops::route(logits, r, r.bias.map(weight)) {
+                        value.experts.push(expert);
+                        value.numbers.push(share);
+                    }
+                }
+                return value;
+            }
+            Op::Experts(e) => {
+                let (width, top) = (node.shape.width(), shape(1).width());
+                let inner = graph.weight(e.gate).shape[1];
+                let of = |id, expert: u32| &weight(id)[expert as usize * inner * width..][..inner * width];
+                let routing = &self.values[node.args[1].index()];
+                let mut y = vec![0.0; arg(0).len()];
+                for (i, x) in arg(0).chunks_exact(width).enumerate() {
+                    for j in i * top..(i + 1) * top {
+                        let (expert, share) = (routing.experts[j], routing.numbers[j]);
+                        let gate = ops::linear(x, of(e.gate, expert), width);
+                        let up = ops::linear(x, of(e.up, expert), width);
+                        let hidden: Vec<f32> = gate
+                            .iter()
+                            .zip(&up)
+                            .map(|(&g, u)| ops::activation(e.activation, g) * u)
+                            .collect();
+                        let down = ops::linear(&hidden, of(e.down, expert), inner);
+                        y[i * width..][..width].iter_mut().zip(down).for_each(|(y, d)| *y += share * d);
+                    }
+                }
+                y
+            }
+            Op::Select => {
+                let width = node.shape.width();
+                step.outputs.iter().flat_map(|&o| &arg(0)[o as usize * width..][..width]).copied().collect()
+            }
+        };
+        Value { numbers, experts: Vec::new() }
+    }
+}
+
+impl Program for Interpreter {
+    fn run(&mut self, step: &Step<'_>) -> Result<(), RunError> {
+        step.check(&self.graph, &self.limits)?;
+        let places: Vec<Place> = (step.sequences.iter().enumerate())
+            .flat_map(|(i, s)| (0..s.tokens).map(move |t| Place { sequence: i, position: s.position + t }))
+            .collect();
+        let last = self.graph.last_uses();
+        for i in 0..self.graph.nodes().len() {
+            self.values[i] = self.compute(i, step, &places);
+            // Free what no later node reads.
+            for a in self.graph.nodes()[i].args.clone() {
+                if last[a.index()] == i {
+                    self.values[a.index()] = Value::default();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn output(&self, index: usize) -> &[f32] {
+        self.numbers(self.graph.outputs()[index])
+    }
+
+    fn memory(&self) -> MemoryUse {
+        let bytes = |v: &[Vec<f32>]| v.iter().map(|x| 4 * x.len() as u64).sum();
+        MemoryUse { weights: bytes(&self.weights), cache: bytes(&self.caches), arena: 0 }
+    }
+}
