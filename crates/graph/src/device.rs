@@ -93,6 +93,8 @@ pub struct Abilities {
     pub dtypes: Vec<DType>,
     /// Activations beside quantized weights.
     pub activations: Activations,
+    /// Whether products with BF16 weights round activations to bf16 (8 significant bits).
+    pub bf16_products: bool,
     /// What it computes with, such as `avx512-vnni`.
     pub instruction_set: String,
     /// The largest single allocation in bytes.

@@ -1,6 +1,6 @@
 //! The reference interpreter: short, f32, obviously right, never optimised. Other devices are checked against it.
 
-mod ops;
+pub(crate) mod ops;
 
 use std::sync::Arc;
 
@@ -26,6 +26,7 @@ impl Device for Reference {
         Abilities {
             dtypes: DType::ALL.to_vec(),
             activations: Activations::F32,
+            bf16_products: false,
             instruction_set: "scalar".to_owned(),
             largest_allocation: u64::MAX,
         }

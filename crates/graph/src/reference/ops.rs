@@ -3,7 +3,7 @@
 use crate::op::{ActivationKind, Attention, GroupScore, Norm, NormKind, Rope, Route, Scoring};
 
 /// y = W x for every row of `x` (each `inner` wide); W is `[out, inner]`. Sums are kept in f64.
-pub(super) fn linear(x: &[f32], w: &[f32], inner: usize) -> Vec<f32> {
+pub(crate) fn linear(x: &[f32], w: &[f32], inner: usize) -> Vec<f32> {
     let row = |x| move |w| dot(x, w);
     x.chunks_exact(inner).flat_map(|x| w.chunks_exact(inner).map(row(x))).collect()
 }
@@ -12,11 +12,11 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>() as f32
 }
 
-pub(super) fn add_to(row: &mut [f32], more: &[f32]) {
+pub(crate) fn add_to(row: &mut [f32], more: &[f32]) {
     row.iter_mut().zip(more).for_each(|(x, m)| *x += m);
 }
 
-pub(super) fn norm(x: &[f32], norm: &Norm, weight: Option<&[f32]>, bias: Option<&[f32]>) -> Vec<f32> {
+pub(crate) fn norm(x: &[f32], norm: &Norm, weight: Option<&[f32]>, bias: Option<&[f32]>) -> Vec<f32> {
     let n = x.len() as f64;
     let mean = match norm.kind {
         NormKind::Rms => 0.0,
@@ -31,7 +31,7 @@ pub(super) fn norm(x: &[f32], norm: &Norm, weight: Option<&[f32]>, bias: Option<
     x.iter().enumerate().map(one).collect()
 }
 
-pub(super) fn rope(head: &mut [f32], rope: &Rope, position: usize) {
+pub(crate) fn rope(head: &mut [f32], rope: &Rope, position: usize) {
     for (i, frequency) in rope.frequencies.iter().enumerate() {
         let (sin, cos) = (position as f32 * frequency).sin_cos();
         let (a, b) = rope.pair(i);
@@ -41,7 +41,7 @@ pub(super) fn rope(head: &mut [f32], rope: &Rope, position: usize) {
     }
 }
 
-pub(super) fn activation(kind: ActivationKind, x: f32) -> f32 {
+pub(crate) fn activation(kind: ActivationKind, x: f32) -> f32 {
     let wide = f64::from(x);
     let y = match kind {
         ActivationKind::Silu => wide / (1.0 + (-wide).exp()),
@@ -75,7 +75,7 @@ fn erf(x: f64) -> f64 {
 }
 
 /// softmax(q·k · scale) · v over the entries (key, value) that the query sees.
-pub(super) fn attend<'a>(
+pub(crate) fn attend<'a>(
     query: &[f32],
     entries: impl Iterator<Item = (&'a [f32], &'a [f32])> + Clone,
     value_width: usize,
@@ -98,7 +98,7 @@ pub(super) fn attend<'a>(
 }
 
 /// The chosen experts with their weights, best first.
-pub(super) fn route(logits: &[f32], route: &Route, bias: Option<&[f32]>) -> Vec<(u32, f32)> {
+pub(crate) fn route(logits: &[f32], route: &Route, bias: Option<&[f32]>) -> Vec<(u32, f32)> {
     let scores: Vec<f32> = match route.scoring {
         Scoring::Sigmoid => logits.iter().map(|&x| activation(ActivationKind::Sigmoid, x)).collect(),
         Scoring::Softmax => {
