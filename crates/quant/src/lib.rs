@@ -8,8 +8,10 @@ pub mod codes;
 mod dequantize;
 mod dtype;
 mod error;
+mod quantize;
 
 pub use codes::{Codes, Grid, Levels, codes};
 pub use dequantize::dequantize;
 pub use dtype::DType;
 pub use error::QuantError;
+pub use quantize::quantize;
