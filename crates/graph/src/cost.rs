@@ -164,7 +164,7 @@ pub fn graph(graph: &Graph, storage: &Storage<'_>) -> Cost {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::Builder;
+    use crate::builder::Builder;
 
     #[test]
     fn a_linear_layer_costs_two_operations_a_weight_and_token() {

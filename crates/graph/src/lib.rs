@@ -5,10 +5,11 @@
 //! device. Readers: the [`reference`] interpreter (what is right), devices (through [`Device`] and [`Program`]),
 //! the planner (through [`cost`]), and, later, training and export.
 //!
-//! Module map: [`dim`] sizes and shapes · [`op`] the ops · [`mod@graph`] the graph and its builder · [`cost`]
+//! Module map: [`dim`] sizes and shapes · [`op`] the ops · [`mod@graph`] the graph · [`Builder`] builds it, checked · [`cost`]
 //! operations and bytes of every op · [`device`] the seam between graph and device · [`reference`] the interpreter ·
 //! [`conformance`] the suite that every device must pass.
 
+mod builder;
 pub mod conformance;
 pub mod cost;
 pub mod device;
@@ -18,6 +19,7 @@ pub mod graph;
 pub mod op;
 pub mod reference;
 
+pub use builder::Builder;
 pub use cost::Cost;
 pub use device::{
     Abilities, Activations, BLOCK, CacheDType, Device, Limits, MemoryUse, Program, SequenceStep, Step,
@@ -25,7 +27,7 @@ pub use device::{
 };
 pub use dim::{Dim, Shape, Sizes, Symbol};
 pub use error::{CompileError, GraphError, RunError, WeightError};
-pub use graph::{Builder, CacheId, CacheSpec, Graph, Node, ValueId, WeightId, WeightSpec};
+pub use graph::{CacheId, CacheSpec, Graph, Node, ValueId, WeightId, WeightSpec};
 pub use op::{
     ActivationKind, Attention, Experts, GroupScore, Groups, Norm, NormKind, Op, Pairing, Rope, Route, Scoring,
 };

@@ -6,9 +6,10 @@ use autarky_quant::DType;
 
 use super::random::{RandomWeights, Rng};
 use super::{Case, LENGTHS};
+use crate::builder::Builder;
 use crate::device::{Abilities, CacheDType};
 use crate::error::GraphError;
-use crate::graph::{Builder, ValueId, WeightId};
+use crate::graph::{ValueId, WeightId};
 use crate::op::{
     ActivationKind, Attention, Experts, GroupScore, Groups, Norm, NormKind, Op, Pairing, Rope, Route, Scoring,
 };

@@ -86,7 +86,7 @@ pub(super) fn random_bytes(rng: &mut Rng, dtype: DType, elements: usize, size: f
         (0..elements / dtype.block_len() * dtype.block_bytes()).map(|_| rng.bits() as u8).collect();
     for block in bytes.chunks_exact_mut(dtype.block_bytes()) {
         for at in scales {
-            let sign = if rng.bits() % 2 == 0 { 1.0 } else { -1.0 };
+            let sign = if rng.uniform() < 0.5 { 1.0 } else { -1.0 };
             let scale = sign * (0.5 + rng.uniform()) * 2.0 * size / largest;
             block[*at..at + 2].copy_from_slice(&half_bits(scale).to_le_bytes());
         }

@@ -61,8 +61,7 @@ pub(super) fn compare(sequence: usize, right: &[f32], found: &[f32], allowed: &A
             let extra = allowed.extra.get(row * allowed.width + i).copied().unwrap_or(0.0);
             let limit = allowed.share * largest + 1e-5 + 1.01 * extra;
             let over = (r - f).abs() / limit;
-            // Negated so that a NaN is wrong.
-            if !(over <= 1.0) && worst.as_ref().is_none_or(|w| over > w.0 || over.is_nan()) {
+            if (over > 1.0 || over.is_nan()) && worst.as_ref().is_none_or(|w| over > w.0 || over.is_nan()) {
                 let what =
                     format!("sequence {sequence}, row {row}, number {i}: {f} where {r} ± {limit} is right");
                 worst = Some((over, what));
