@@ -5,33 +5,36 @@ use std::path::Path;
 
 use crate::error::{Error, Place};
 
-/// Bytes that one parse may allocate for what it keeps (metadata, names, shapes).
+/// Bytes that the parse of one file may allocate for what it keeps (metadata, names, shapes).
 ///
-/// The richest vocabularies in use (262 thousand tokens with 515 thousand merges) need about 13 MiB. What is kept
+/// The richest vocabularies in use (262 thousand tokens with 515 thousand merges) need about 16 MiB. What is kept
 /// has been read from about as many bytes of the mapped file, so that together the answer to a file that was made to
 /// exhaust memory stays below 64 MiB and 100 ms.
-pub(crate) const PARSE_BUDGET: usize = 28 << 20;
+const FILE_BUDGET: usize = 28 << 20;
 
-/// What is left of [`PARSE_BUDGET`]. Charged before each allocation.
+/// The same for all shards of a model together. The largest (140 thousand tensors) need about 34 MiB, and a shard's
+/// header leaves memory when it has been parsed.
+const SHARDS_BUDGET: usize = 48 << 20;
+
+/// Memory that a tensor's description takes beside its name: itself, its shape, its place in the index.
+pub(crate) const TENSOR_COST: usize = 160;
+
+/// What a parse may still allocate. Charged before each allocation.
 #[derive(Debug)]
 pub(crate) struct Budget {
+    limit: usize,
     left: usize,
 }
 
 impl Budget {
-    pub(crate) fn new() -> Budget {
-        Budget { left: PARSE_BUDGET }
+    /// For a file on its own.
+    pub(crate) fn file() -> Budget {
+        Budget { limit: FILE_BUDGET, left: FILE_BUDGET }
     }
 
-    /// Takes `bytes` off, or says how much was asked in all.
-    pub(crate) fn charge(&mut self, bytes: usize) -> Result<(), u64> {
-        match self.left.checked_sub(bytes) {
-            Some(left) => {
-                self.left = left;
-                Ok(())
-            }
-            None => Err((PARSE_BUDGET - self.left) as u64 + bytes as u64),
-        }
+    /// For a model in several files.
+    pub(crate) fn shards() -> Budget {
+        Budget { limit: SHARDS_BUDGET, left: SHARDS_BUDGET }
     }
 }
 
@@ -61,6 +64,11 @@ impl<'a> Cursor<'a> {
 
     pub(crate) fn len(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// The bytes from here to the end.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.bytes.get(self.at..).unwrap_or_default()
     }
 
     pub(crate) fn remaining(&self) -> usize {
@@ -146,10 +154,16 @@ impl<'a> Cursor<'a> {
         offset: usize,
         field: fmt::Arguments<'_>,
     ) -> Result<(), Error> {
-        budget.charge(bytes).map_err(|value| Error::TooLarge {
-            place: self.place(offset, format_args!("{field} (memory for the header)")),
-            value,
-            limit: PARSE_BUDGET as u64,
-        })
+        match budget.left.checked_sub(bytes) {
+            Some(left) => {
+                budget.left = left;
+                Ok(())
+            }
+            None => Err(Error::TooLarge {
+                place: self.place(offset, format_args!("memory for {field}")),
+                value: (budget.limit - budget.left) as u64 + bytes as u64,
+                limit: budget.limit as u64,
+            }),
+        }
     }
 }

@@ -13,8 +13,13 @@
 mod cursor;
 mod error;
 pub mod gguf;
+mod index;
+mod json;
 mod map;
+pub mod safetensors;
+mod source;
 mod tensor;
 
 pub use error::{Error, Place};
+pub use source::Source;
 pub use tensor::TensorView;

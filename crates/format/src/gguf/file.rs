@@ -6,6 +6,7 @@ use super::metadata::Metadata;
 use super::parse::{self, Header, TensorInfo};
 use crate::cursor::Budget;
 use crate::error::{Error, Place};
+use crate::index::NameIndex;
 use crate::map::Map;
 use crate::tensor::TensorView;
 
@@ -22,7 +23,7 @@ impl<'a> Gguf<'a> {
     /// Everything is checked here: afterwards every tensor's bytes are there and have the length that type and shape
     /// ask. Takes at most 100 ms and allocates at most 64 MiB whatever the bytes are.
     pub fn parse(bytes: &'a [u8]) -> Result<Gguf<'a>, Error> {
-        Ok(Gguf { bytes, header: parse::header(bytes, None, &mut Budget::new())? })
+        Ok(Gguf { bytes, header: parse::header(bytes, None, &mut Budget::file())? })
     }
 
     /// The format's version: 2 or 3.
@@ -47,8 +48,7 @@ impl<'a> Gguf<'a> {
 
     /// A tensor by name, or `None`.
     pub fn tensor(&self, name: &str) -> Option<TensorView<'_>> {
-        let info = self.header.tensors.get(*self.header.index.get(name)?)?;
-        view(info, self.bytes)
+        view(self.header.info(name)?, self.bytes)
     }
 }
 
@@ -74,12 +74,11 @@ impl File {
     /// When the file cannot be opened, is not a regular file, is not GGUF, or holds anything that contradicts the
     /// format or itself; the error names file, offset and field. Takes at most 100 ms and 64 MiB to say so.
     pub fn open(path: impl AsRef<Path>) -> Result<File, Error> {
-        let mut budget = Budget::new();
         let path = path.as_ref();
-        let (map, header) = open_one(path, &mut budget)?;
+        let (map, header) = open_one(path, &mut Budget::file())?;
         match shard_count(&header.metadata)? {
             0 | 1 => Ok(File { shards: vec![map], header }),
-            count => open_shards(path, count, &mut budget),
+            count => open_shards(path, count),
         }
     }
 
@@ -120,22 +119,32 @@ impl File {
 
     /// A tensor by name, or `None`.
     pub fn tensor(&self, name: &str) -> Option<TensorView<'_>> {
-        let info = self.info(name)?;
+        let info = self.header.info(name)?;
         view(info, self.shards.get(info.shard)?.bytes())
+    }
+
+    /// A tensor by name, or the error that says that it is missing.
+    pub fn require(&self, name: &str) -> Result<TensorView<'_>, Error> {
+        self.tensor(name).ok_or_else(|| Error::Missing {
+            place: Place::new(Some(self.path()), None, format_args!("tensor {name:?}")),
+            what: "tensor",
+        })
     }
 
     /// Gives the memory of a tensor's pages back to the system. Its bytes stay readable and are fetched anew.
     ///
     /// For a device that has packed its own copy. Does nothing for an unknown name or on systems without the advice.
     pub fn release(&self, name: &str) {
-        let Some(info) = self.info(name) else { return };
+        let Some(info) = self.header.info(name) else { return };
         if let Some(map) = self.shards.get(info.shard) {
             map.release(info.range.clone());
         }
     }
+}
 
+impl Header {
     fn info(&self, name: &str) -> Option<&TensorInfo> {
-        self.header.tensors.get(*self.header.index.get(name)?)
+        self.index.find(&self.tensors, name, |t| &t.name)
     }
 }
 
@@ -151,7 +160,7 @@ fn shard_count(metadata: &Metadata) -> Result<u16, Error> {
     Ok(metadata.find::<u16>("split.count")?.unwrap_or(0))
 }
 
-fn open_shards(path: &Path, count: u16, budget: &mut Budget) -> Result<File, Error> {
+fn open_shards(path: &Path, count: u16) -> Result<File, Error> {
     let invalid = |path: &Path, field: &str, problem: String| Error::Invalid {
         place: Place::new(Some(path), None, field),
         problem,
@@ -161,26 +170,36 @@ fn open_shards(path: &Path, count: u16, budget: &mut Budget) -> Result<File, Err
             format!("split.count is {count}, but the name does not end in -NNNNN-of-{count:05}.gguf");
         invalid(path, "file name", problem)
     })?;
+    let mut budget = Budget::shards();
     let mut shards = Vec::new();
     let mut whole: Option<Header> = None;
     for number in 0..count {
         let path = shard_path(path, &prefix, number, count);
-        let (map, mut header) = open_one(&path, budget)?;
+        let (map, mut header) = open_one(&path, &mut budget)?;
         let (no, of) = (header.metadata.find::<u16>("split.no")?, shard_count(&header.metadata)?);
         if (no, of) != (Some(number), count) {
             let problem =
                 format!("this is shard {no:?} of {of}, but its name says shard {number} of {count}");
             return Err(invalid(&path, "metadata key \"split.no\"", problem));
         }
+        map.release(0..header.end);
         shards.push(map);
         header.tensors.iter_mut().for_each(|t| t.shard = number.into());
         match &mut whole {
             None => whole = Some(header),
-            Some(whole) => append(whole, header, &path)?,
+            Some(whole) => whole.tensors.append(&mut header.tensors),
         }
     }
-    let header =
+    let mut header =
         whole.ok_or_else(|| invalid(path, "metadata key \"split.count\"", "there are no shards".into()))?;
+    header.index = NameIndex::new(&header.tensors, |t| &t.name).map_err(|twice| {
+        let place = Place::new(
+            shards.get(twice.shard).map(|map| &**map.path()),
+            None,
+            format_args!("tensor {:?}", twice.name),
+        );
+        Error::Duplicate { place }
+    })?;
     if let Some(declared) = header.metadata.find::<usize>("split.tensors.count")?
         && declared != header.tensors.len()
     {
@@ -189,18 +208,6 @@ fn open_shards(path: &Path, count: u16, budget: &mut Budget) -> Result<File, Err
         return Err(invalid(path, "metadata key \"split.tensors.count\"", problem));
     }
     Ok(File { shards, header })
-}
-
-/// Adds a later shard's tensors to what the earlier ones hold.
-fn append(whole: &mut Header, shard: Header, path: &Path) -> Result<(), Error> {
-    for info in shard.tensors {
-        if whole.index.insert(info.name.clone(), whole.tensors.len()).is_some() {
-            let place = Place::new(Some(path), None, format_args!("tensor {:?}", info.name));
-            return Err(Error::Duplicate { place });
-        }
-        whole.tensors.push(info);
-    }
-    Ok(())
 }
 
 /// What stands before `-NNNNN-of-MMMMM.gguf` in a shard's name.

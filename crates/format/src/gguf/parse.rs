@@ -3,7 +3,6 @@
 //! The layout is that of the GGUF specification (`docs/gguf.md` in the ggml repository): magic, version, number of
 //! tensors, number of keys, the keys, the tensor infos, padding, the data.
 
-use std::collections::HashMap;
 use std::fmt::Arguments;
 use std::ops::Range;
 use std::path::Path;
@@ -13,8 +12,9 @@ use autarky_quant::DType;
 use super::metadata::Metadata;
 use super::types::dtype_from_id;
 use super::value::{Array, StrArray, Value, ValueType};
-use crate::cursor::{Budget, Cursor};
+use crate::cursor::{Budget, Cursor, TENSOR_COST};
 use crate::error::Error;
+use crate::index::NameIndex;
 
 /// The alignment of tensor data in a file that does not give `general.alignment`.
 pub const DEFAULT_ALIGNMENT: usize = 32;
@@ -29,8 +29,8 @@ const MAX_DIMS: u32 = 4;
 const LEAST_KEY_BYTES: usize = 8 + 4 + 1;
 const LEAST_TENSOR_BYTES: usize = 8 + 4 + 4 + 8;
 
-/// Memory that one key or tensor takes beside its name's bytes: the entry, the index, their growth.
-const ENTRY_COST: usize = 256;
+/// Memory that a key takes beside its name's bytes: the entry, the index, their growth.
+const KEY_COST: usize = 256;
 
 /// A tensor's description: everything but its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,9 +47,6 @@ pub struct TensorInfo {
     pub shard: usize,
 }
 
-/// From a tensor's name to its place in the list.
-pub(super) type Index = HashMap<Box<str>, usize>;
-
 /// A parsed header.
 #[derive(Clone, Debug)]
 pub(super) struct Header {
@@ -57,7 +54,9 @@ pub(super) struct Header {
     pub(super) alignment: usize,
     pub(super) metadata: Metadata,
     pub(super) tensors: Vec<TensorInfo>,
-    pub(super) index: Index,
+    pub(super) index: NameIndex,
+    /// Where the header ends: the tensors' data begins here or, padded, a little later.
+    pub(super) end: usize,
 }
 
 /// Parses and checks the header of a whole file's bytes. Nothing in the result reaches outside `bytes`.
@@ -71,10 +70,15 @@ pub(super) fn header(bytes: &[u8], file: Option<&Path>, budget: &mut Budget) -> 
     let mut metadata = parser.metadata(key_count)?;
     metadata.set_file(file.map(Into::into));
     let alignment = alignment(&metadata)?;
-    let (mut tensors, index) = parser.tensor_infos(tensor_count)?;
+    let mut tensors = parser.tensor_infos(tensor_count)?;
+    let index = NameIndex::new(&tensors, |t| &t.info.name).map_err(|twice| {
+        let place = parser.cursor.place(twice.at, format_args!("tensor {:?}", twice.info.name));
+        Error::Duplicate { place }
+    })?;
     parser.place_data(&mut tensors, alignment)?;
+    let end = parser.cursor.at();
     let tensors = tensors.into_iter().map(|t| t.info).collect();
-    Ok(Header { version, alignment, metadata, tensors, index })
+    Ok(Header { version, alignment, metadata, tensors, index, end })
 }
 
 fn magic_and_version(cursor: &mut Cursor<'_>) -> Result<u32, Error> {
@@ -147,7 +151,7 @@ impl<'a> Parser<'a, '_> {
             }
             self.cursor.charge(
                 self.budget,
-                ENTRY_COST + 2 * key.len(),
+                KEY_COST + 2 * key.len(),
                 at,
                 format_args!("metadata key {key:?}"),
             )?;
@@ -298,27 +302,16 @@ impl<'a> Parser<'a, '_> {
         Ok(name)
     }
 
-    fn tensor_infos(&mut self, count: usize) -> Result<(Vec<Pending>, Index), Error> {
-        let mut tensors = Vec::new();
-        let mut index = Index::new();
+    fn tensor_infos(&mut self, count: usize) -> Result<Vec<Pending>, Error> {
+        self.charge_items(count, TENSOR_COST, format_args!("tensor infos"))?;
+        let mut tensors = Vec::with_capacity(count);
         for i in 0..count {
             let at = self.cursor.at();
             let name = self.name(format_args!("name of tensor {i}"))?;
-            if index.contains_key(name) {
-                return Err(Error::Duplicate {
-                    place: self.cursor.place(at, format_args!("tensor {name:?}")),
-                });
-            }
-            self.cursor.charge(
-                self.budget,
-                ENTRY_COST + 2 * name.len(),
-                at,
-                format_args!("tensor {name:?}"),
-            )?;
-            index.insert(name.into(), i);
+            self.cursor.charge(self.budget, name.len(), at, format_args!("tensor {name:?}"))?;
             tensors.push(self.tensor_info(name, at)?);
         }
-        Ok((tensors, index))
+        Ok(tensors)
     }
 
     /// What follows a tensor's name: number of dimensions, `ne`, type, offset.

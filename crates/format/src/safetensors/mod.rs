@@ -1,0 +1,12 @@
+//! safetensors: Hugging Face's tensor files, whole or in shards.
+//!
+//! [`File`] is a mapped file (or the shards of one model), [`SafeTensors`] a parse of bytes in memory.
+
+mod dtype;
+mod file;
+mod header;
+mod shards;
+
+pub use dtype::SafeDType;
+pub use file::{File, RawTensor, SafeTensors};
+pub use header::TensorInfo;
