@@ -1,0 +1,235 @@
+//! Sixteen `f32` at once: what every float kernel is written over, once.
+//!
+//! Every operation acts on each lane by itself and is exactly defined by IEEE 754 (or by this module's scalar form),
+//! so a kernel gives the same bits on every instruction set. Sums over lanes have one fixed tree ([`sum`]).
+
+/// Lanes of a vector.
+pub(crate) const LANES: usize = 16;
+
+/// Sixteen `f32`.
+///
+/// # Safety
+/// Of all methods: the processor must have the type's instruction set. Pointers must be good for 16 elements
+/// (no alignment is asked for).
+#[allow(clippy::missing_safety_doc)] // said once above
+pub(crate) trait Lanes: Copy {
+    /// Rows of a register block in the attention products: as many as the registers hold beside two vectors of keys.
+    const ROWS: usize;
+
+    /// All lanes `x`.
+    unsafe fn splat(x: f32) -> Self;
+    /// 16 numbers from memory.
+    unsafe fn load(from: *const f32) -> Self;
+    /// 16 numbers to memory.
+    unsafe fn store(self, to: *mut f32);
+    /// 16 half-precision numbers from memory, widened exactly.
+    unsafe fn load_f16(from: *const u16) -> Self;
+    /// Rounded to half precision (to nearest, ties to even; too large becomes infinite).
+    unsafe fn store_f16(self, to: *mut u16);
+    /// self + b.
+    unsafe fn add(self, b: Self) -> Self;
+    /// self − b.
+    unsafe fn sub(self, b: Self) -> Self;
+    /// self · b.
+    unsafe fn mul(self, b: Self) -> Self;
+    /// self / b.
+    unsafe fn div(self, b: Self) -> Self;
+    /// self · b + c, rounded once.
+    unsafe fn mul_add(self, b: Self, c: Self) -> Self;
+    /// self > b ? self : b; so `b` when either is NaN.
+    unsafe fn max(self, b: Self) -> Self;
+    /// self < b ? self : b; so `b` when either is NaN.
+    unsafe fn min(self, b: Self) -> Self;
+    /// self < b ? yes : no; `no` when either is NaN.
+    unsafe fn select_less(self, b: Self, yes: Self, no: Self) -> Self;
+    /// To the nearest whole number, ties to even.
+    unsafe fn round(self) -> Self;
+    /// 2 to the power of a whole number from −126 to 127.
+    unsafe fn exp2_whole(self) -> Self;
+    /// Lanes 0 and 1 exchanged, 2 and 3, ...
+    unsafe fn swap_pairs(self) -> Self;
+}
+
+/// The lanes as an array.
+///
+/// # Safety
+/// As for [`Lanes`].
+#[inline(always)]
+pub(crate) unsafe fn array<V: Lanes>(v: V) -> [f32; LANES] {
+    let mut a = [0.0; LANES];
+    // SAFETY: the array holds 16 numbers; the instruction set is the caller's duty.
+    unsafe { v.store(a.as_mut_ptr()) };
+    a
+}
+
+/// The sum of the lanes: halves are added until one is left.
+///
+/// # Safety
+/// As for [`Lanes`].
+#[inline(always)]
+pub(crate) unsafe fn sum<V: Lanes>(v: V) -> f32 {
+    // SAFETY: as the caller's.
+    let mut a = unsafe { array(v) };
+    let mut n = LANES / 2;
+    while n > 0 {
+        for i in 0..n {
+            a[i] += a[i + n];
+        }
+        n /= 2;
+    }
+    a[0]
+}
+
+/// The largest lane.
+///
+/// # Safety
+/// As for [`Lanes`].
+#[inline(always)]
+pub(crate) unsafe fn largest<V: Lanes>(v: V) -> f32 {
+    // SAFETY: as the caller's.
+    let mut a = unsafe { array(v) };
+    let mut n = LANES / 2;
+    while n > 0 {
+        for i in 0..n {
+            a[i] = if a[i] > a[i + n] { a[i] } else { a[i + n] };
+        }
+        n /= 2;
+    }
+    a[0]
+}
+
+/// The first `count` (at most 16) numbers from memory, then `fill`.
+///
+/// # Safety
+/// As for [`Lanes`]; `from` must be good for `count` numbers.
+#[inline(always)]
+pub(crate) unsafe fn load_part<V: Lanes>(from: *const f32, count: usize, fill: f32) -> V {
+    // SAFETY: the caller's promises; the copy stays within both.
+    unsafe {
+        if count >= LANES {
+            return V::load(from);
+        }
+        let mut a = [fill; LANES];
+        std::ptr::copy_nonoverlapping(from, a.as_mut_ptr(), count);
+        V::load(a.as_ptr())
+    }
+}
+
+/// The first `count` (at most 16) lanes to memory.
+///
+/// # Safety
+/// As for [`Lanes`]; `to` must be good for `count` numbers.
+#[inline(always)]
+pub(crate) unsafe fn store_part<V: Lanes>(v: V, to: *mut f32, count: usize) {
+    // SAFETY: the caller's promises; the copy stays within both.
+    unsafe {
+        if count >= LANES {
+            return v.store(to);
+        }
+        let a = array(v);
+        std::ptr::copy_nonoverlapping(a.as_ptr(), to, count);
+    }
+}
+
+/// The portable twin that the others are tested against.
+#[derive(Clone, Copy)]
+pub(crate) struct Scalar([f32; LANES]);
+
+impl Scalar {
+    #[inline(always)]
+    fn zip(self, b: Self, f: impl Fn(f32, f32) -> f32) -> Self {
+        Scalar(std::array::from_fn(|i| f(self.0[i], b.0[i])))
+    }
+}
+
+// SAFETY (of all blocks): pointers are good for 16 numbers by the trait's contract.
+impl Lanes for Scalar {
+    const ROWS: usize = 2;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self {
+        Scalar([x; LANES])
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: see above.
+        Scalar(unsafe { from.cast::<[f32; LANES]>().read_unaligned() })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: see above.
+        unsafe { to.cast::<[f32; LANES]>().write_unaligned(self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(from: *const u16) -> Self {
+        // SAFETY: see above.
+        let bits = unsafe { from.cast::<[u16; LANES]>().read_unaligned() };
+        Scalar(bits.map(|b| half::f16::from_bits(b).to_f32_const()))
+    }
+
+    #[inline(always)]
+    unsafe fn store_f16(self, to: *mut u16) {
+        let bits = self.0.map(|x| half::f16::from_f32_const(x).to_bits());
+        // SAFETY: see above.
+        unsafe { to.cast::<[u16; LANES]>().write_unaligned(bits) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, b: Self) -> Self {
+        self.zip(b, |a, b| a + b)
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, b: Self) -> Self {
+        self.zip(b, |a, b| a - b)
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, b: Self) -> Self {
+        self.zip(b, |a, b| a * b)
+    }
+
+    #[inline(always)]
+    unsafe fn div(self, b: Self) -> Self {
+        self.zip(b, |a, b| a / b)
+    }
+
+    #[inline(always)]
+    unsafe fn mul_add(self, b: Self, c: Self) -> Self {
+        Scalar(std::array::from_fn(|i| self.0[i].mul_add(b.0[i], c.0[i])))
+    }
+
+    #[inline(always)]
+    unsafe fn max(self, b: Self) -> Self {
+        self.zip(b, |a, b| if a > b { a } else { b })
+    }
+
+    #[inline(always)]
+    unsafe fn min(self, b: Self) -> Self {
+        self.zip(b, |a, b| if a < b { a } else { b })
+    }
+
+    #[inline(always)]
+    unsafe fn select_less(self, b: Self, yes: Self, no: Self) -> Self {
+        Scalar(std::array::from_fn(|i| if self.0[i] < b.0[i] { yes.0[i] } else { no.0[i] }))
+    }
+
+    #[inline(always)]
+    unsafe fn round(self) -> Self {
+        Scalar(self.0.map(f32::round_ties_even))
+    }
+
+    #[inline(always)]
+    unsafe fn exp2_whole(self) -> Self {
+        // 2^23 + n + 127 has n + 127 in its lowest bits, which the shift moves to the exponent.
+        Scalar(self.0.map(|n| f32::from_bits((n + (8_388_608.0 + 127.0)).to_bits() << 23)))
+    }
+
+    #[inline(always)]
+    unsafe fn swap_pairs(self) -> Self {
+        Scalar(std::array::from_fn(|i| self.0[i ^ 1]))
+    }
+}

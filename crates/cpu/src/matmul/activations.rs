@@ -1,0 +1,356 @@
+//! Activations in the form that kernels read: rounded to 8 bits in groups for quantized weights, or floats.
+//!
+//! A group of 32 elements of a row has one scale, `d = max|x| / 127`, and its elements are `x · (127 / max|x|)` rounded
+//! to nearest, ties to even. That is done with integer comparisons and a fixed sequence of `f32` operations, so that
+//! every instruction set gives the same bits. A group whose largest magnitude is below 10⁻³⁰ is zero, and one that
+//! holds an infinity or a NaN has a NaN scale, so that the fault shows in the result and does not vanish in rounding.
+//!
+//! The order in memory is chunk by chunk of 256 elements, and within a chunk row by row: a kernel that runs a chunk of
+//! weights over many rows reads them in sequence, whatever power of two the length of a row is.
+
+use super::format::{CHUNK, CHUNK_GROUPS, GROUP};
+use super::memory::AlignedBytes;
+use crate::isa::Isa;
+use autarky_quant::DType;
+
+/// The form of a matrix of activations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ActivationKind {
+    /// 8-bit integers with a scale for each group of 32: for quantized weights.
+    Int8,
+    /// `f32`, unchanged: for float weights.
+    F32,
+    /// Rounded to BF16: for BF16 weights on AMX.
+    Bf16,
+}
+
+impl ActivationKind {
+    /// The form that a product with weights of `dtype` takes. BF16 weights take BF16 activations on AMX when
+    /// `bf16_tiles` is set: about eight times as fast as `f32`, but with BF16's rounding of the activations.
+    pub fn for_weight(dtype: DType, isa: Isa, bf16_tiles: bool) -> ActivationKind {
+        match dtype {
+            DType::BF16 if isa == Isa::Amx && bf16_tiles => ActivationKind::Bf16,
+            _ if dtype.is_float() => ActivationKind::F32,
+            _ => ActivationKind::Int8,
+        }
+    }
+}
+
+/// The shape of a matrix of activations, from which its place in memory follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActivationShape {
+    kind: ActivationKind,
+    rows: usize,
+    cols: usize,
+}
+
+/// Bytes for a row of each chunk: scales, group sums (as float and as integer), half-group sums (likewise).
+const SCALE: usize = CHUNK_GROUPS * 4;
+/// AMX loads 16 rows at a time, and so up to 15 rows behind the last one: these bytes keep that inside the buffer.
+const SLACK: usize = 16 * CHUNK;
+
+impl ActivationShape {
+    /// `rows` rows of `cols` elements.
+    pub const fn new(kind: ActivationKind, rows: usize, cols: usize) -> ActivationShape {
+        ActivationShape { kind, rows, cols }
+    }
+
+    /// The form of the elements.
+    pub const fn kind(&self) -> ActivationKind {
+        self.kind
+    }
+
+    /// Rows.
+    pub const fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Elements of a row.
+    pub const fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Bytes of memory needed. It grows with `rows`, so memory for the largest step serves every step.
+    pub const fn bytes(&self) -> usize {
+        let chunk_rows = self.chunks() * self.rows;
+        match self.kind {
+            ActivationKind::Int8 => chunk_rows * (CHUNK + 7 * SCALE) + SLACK,
+            ActivationKind::F32 => chunk_rows * CHUNK * 4,
+            ActivationKind::Bf16 => chunk_rows * CHUNK * 2 + 2 * SLACK,
+        }
+    }
+
+    pub(crate) const fn chunks(&self) -> usize {
+        self.cols.div_ceil(CHUNK)
+    }
+}
+
+/// A matrix of activations in memory that the caller provides. It is a pointer and a shape: copying it copies neither.
+#[derive(Clone, Copy, Debug)]
+pub struct Activations {
+    base: *mut u8,
+    shape: ActivationShape,
+}
+
+// SAFETY: the pointer is used only in unsafe functions, whose callers keep threads from writing what others use.
+unsafe impl Send for Activations {}
+// SAFETY: as above.
+unsafe impl Sync for Activations {}
+
+impl Activations {
+    /// A view of memory at `base`.
+    ///
+    /// # Safety
+    /// While the view or a copy of it is used, `base` must point to [`shape.bytes()`](ActivationShape::bytes) bytes,
+    /// all initialised, aligned to 64 bytes, that nothing else accesses.
+    pub unsafe fn new(base: *mut u8, shape: ActivationShape) -> Activations {
+        debug_assert!(base.addr().is_multiple_of(super::memory::LINE));
+        Activations { base, shape }
+    }
+
+    /// The shape.
+    pub fn shape(&self) -> ActivationShape {
+        self.shape
+    }
+
+    /// Index of a row of a chunk, in rows.
+    fn at(&self, chunk: usize, row: usize) -> usize {
+        debug_assert!(chunk < self.shape.chunks() && row <= self.shape.rows);
+        chunk * self.shape.rows + row
+    }
+
+    fn field(&self, before: usize) -> *mut u8 {
+        debug_assert!(self.shape.kind == ActivationKind::Int8);
+        let chunk_rows = self.shape.chunks() * self.shape.rows;
+        // SAFETY: within the `bytes()` that `new` was promised.
+        unsafe { self.base.add(SLACK + chunk_rows * (CHUNK + before * SCALE)) }
+    }
+
+    /// 256 codes of a row; the next row's follow.
+    pub(crate) fn codes(&self, chunk: usize, row: usize) -> *mut i8 {
+        debug_assert!(self.shape.kind == ActivationKind::Int8);
+        self.base.cast::<i8>().wrapping_add(self.at(chunk, row) * CHUNK)
+    }
+
+    /// 8 group scales of a row; the next row's follow.
+    pub(crate) fn scales(&self, chunk: usize, row: usize) -> *mut f32 {
+        self.field(0).cast::<f32>().wrapping_add(self.at(chunk, row) * CHUNK_GROUPS)
+    }
+
+    /// 8 group sums of a row, times the group's scale; the next row's follow.
+    pub(crate) fn scaled_sums(&self, chunk: usize, row: usize) -> *mut f32 {
+        self.field(1).cast::<f32>().wrapping_add(self.at(chunk, row) * CHUNK_GROUPS)
+    }
+
+    /// 8 negated group sums of codes of a row; the next row's follow.
+    pub(crate) fn negated_sums(&self, chunk: usize, row: usize) -> *mut i32 {
+        self.field(2).cast::<i32>().wrapping_add(self.at(chunk, row) * CHUNK_GROUPS)
+    }
+
+    /// 16 half-group sums of a row, times the group's scale; the next row's follow.
+    pub(crate) fn scaled_half_sums(&self, chunk: usize, row: usize) -> *mut f32 {
+        self.field(3).cast::<f32>().wrapping_add(self.at(chunk, row) * 2 * CHUNK_GROUPS)
+    }
+
+    /// 16 negated half-group sums of codes of a row; the next row's follow.
+    pub(crate) fn negated_half_sums(&self, chunk: usize, row: usize) -> *mut i32 {
+        self.field(5).cast::<i32>().wrapping_add(self.at(chunk, row) * 2 * CHUNK_GROUPS)
+    }
+
+    /// 256 floats of a row; the next row's follow.
+    pub(crate) fn floats(&self, chunk: usize, row: usize) -> *mut f32 {
+        debug_assert!(self.shape.kind == ActivationKind::F32);
+        self.base.cast::<f32>().wrapping_add(self.at(chunk, row) * CHUNK)
+    }
+
+    /// 256 BF16 numbers of a row; the next row's follow.
+    pub(crate) fn bf16s(&self, chunk: usize, row: usize) -> *mut u16 {
+        debug_assert!(self.shape.kind == ActivationKind::Bf16);
+        self.base.cast::<u16>().wrapping_add(self.at(chunk, row) * CHUNK)
+    }
+
+    /// Copies row `from` of `source` to row `to` of `self`: how tokens are gathered for an expert without being
+    /// rounded again.
+    ///
+    /// # Panics
+    /// When the views differ in form or columns, or a row is beyond its view.
+    ///
+    /// # Safety
+    /// Nothing else may write row `from` of `source` or use row `to` of `self` meanwhile.
+    pub unsafe fn copy_row(&self, to: usize, source: &Activations, from: usize) {
+        let (mine, theirs) = (self.shape, source.shape);
+        assert!(mine.kind == theirs.kind && mine.cols == theirs.cols, "{mine:?} from {theirs:?}");
+        assert!(to < mine.rows && from < theirs.rows, "row {from} of {theirs:?} to row {to} of {mine:?}");
+        for chunk in 0..mine.chunks() {
+            // SAFETY: both rows are inside their views, as just checked; the caller keeps others away.
+            unsafe {
+                match mine.kind {
+                    ActivationKind::F32 => source.floats(chunk, from).copy_to(self.floats(chunk, to), CHUNK),
+                    ActivationKind::Bf16 => source.bf16s(chunk, from).copy_to(self.bf16s(chunk, to), CHUNK),
+                    ActivationKind::Int8 => {
+                        const N: usize = CHUNK_GROUPS;
+                        source.codes(chunk, from).copy_to(self.codes(chunk, to), CHUNK);
+                        source.scales(chunk, from).copy_to(self.scales(chunk, to), N);
+                        source.scaled_sums(chunk, from).copy_to(self.scaled_sums(chunk, to), N);
+                        source.negated_sums(chunk, from).copy_to(self.negated_sums(chunk, to), N);
+                        source.scaled_half_sums(chunk, from).copy_to(self.scaled_half_sums(chunk, to), 2 * N);
+                        source
+                            .negated_half_sums(chunk, from)
+                            .copy_to(self.negated_half_sums(chunk, to), 2 * N);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A matrix of activations with memory of its own.
+pub struct ActivationBuffer {
+    memory: AlignedBytes,
+    shape: ActivationShape,
+}
+
+impl ActivationBuffer {
+    /// Memory for `shape`, or for any shape that needs no more bytes.
+    ///
+    /// # Panics
+    /// When there is no memory.
+    pub fn new(shape: ActivationShape) -> ActivationBuffer {
+        let memory = AlignedBytes::zeroed(shape.bytes()).expect("memory for activations");
+        ActivationBuffer { memory, shape }
+    }
+
+    /// Rounds or copies `rows` rows of `cols` elements from `x`, one after another, into the buffer.
+    ///
+    /// # Panics
+    /// When `x` is not `shape.rows() · shape.cols()` long or `shape` needs more memory than the buffer has.
+    pub fn fill(&mut self, isa: Isa, shape: ActivationShape, x: &[f32]) -> Activations {
+        assert_eq!(x.len(), shape.rows * shape.cols, "elements of {shape:?}");
+        assert!(shape.bytes() <= self.memory.len(), "{shape:?} in {} bytes", self.memory.len());
+        self.shape = shape;
+        let view = self.view();
+        for (row, x) in x.chunks_exact(shape.cols).enumerate() {
+            // SAFETY: `self` is borrowed mutably, so nobody else uses the memory.
+            unsafe { super::quantize_row(isa, x, &view, row) };
+        }
+        view
+    }
+
+    /// The memory as it is.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> &[u8] {
+        // SAFETY: initialised when it was allocated.
+        unsafe { std::slice::from_raw_parts(self.memory.as_ptr(), self.memory.len()) }
+    }
+
+    /// The view that the last [`fill`](ActivationBuffer::fill) returned. It must not outlive the buffer.
+    pub fn view(&self) -> Activations {
+        // SAFETY: the memory is initialised and large enough for `shape`; only `fill` writes it.
+        unsafe { Activations::new(self.memory.as_mut_ptr(), self.shape) }
+    }
+}
+
+/// Writes row `row` of `out` from `x`. Compiled again for each instruction set.
+///
+/// # Safety
+/// `x` has `cols` elements, `row` is inside the view, and nothing else uses that row of it.
+#[inline(always)]
+pub(crate) unsafe fn quantize_row_portable(x: &[f32], out: &Activations, row: usize) {
+    for (chunk, x) in x.chunks(CHUNK).enumerate() {
+        // SAFETY: the places are inside the view and this function has them to itself.
+        unsafe {
+            match out.shape.kind {
+                ActivationKind::Int8 => quantize_chunk(x, out, chunk, row),
+                ActivationKind::F32 => {
+                    let to = std::slice::from_raw_parts_mut(out.floats(chunk, row), CHUNK);
+                    to[..x.len()].copy_from_slice(x);
+                    to[x.len()..].fill(0.0);
+                }
+                ActivationKind::Bf16 => {
+                    let to = std::slice::from_raw_parts_mut(out.bf16s(chunk, row), CHUNK);
+                    for (to, x) in to.iter_mut().zip(x) {
+                        *to = to_bf16(*x);
+                    }
+                    to[x.len()..].fill(0);
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`quantize_row_portable`].
+#[inline(always)]
+unsafe fn quantize_chunk(x: &[f32], out: &Activations, chunk: usize, row: usize) {
+    // SAFETY: inside the view, as the caller promises.
+    let (codes, scales, sums, half_sums, scaled, scaled_halves) = unsafe {
+        (
+            &mut *out.codes(chunk, row).cast::<[[i8; GROUP]; CHUNK_GROUPS]>(),
+            &mut *out.scales(chunk, row).cast::<[f32; CHUNK_GROUPS]>(),
+            &mut *out.negated_sums(chunk, row).cast::<[i32; CHUNK_GROUPS]>(),
+            &mut *out.negated_half_sums(chunk, row).cast::<[[i32; 2]; CHUNK_GROUPS]>(),
+            &mut *out.scaled_sums(chunk, row).cast::<[f32; CHUNK_GROUPS]>(),
+            &mut *out.scaled_half_sums(chunk, row).cast::<[[f32; 2]; CHUNK_GROUPS]>(),
+        )
+    };
+    for g in 0..CHUNK_GROUPS {
+        let mut group = [0.0f32; GROUP];
+        match x.get(g * GROUP..(g + 1) * GROUP) {
+            Some(x) => group.copy_from_slice(x),
+            None => {
+                for (to, x) in group.iter_mut().zip(x.iter().skip(g * GROUP)) {
+                    *to = *x;
+                }
+            }
+        }
+        let (scale, inverse) = group_scale(&group);
+        let mut halves = [0i32; 2];
+        for (half, sum) in halves.iter_mut().enumerate() {
+            for i in half * 16..half * 16 + 16 {
+                let code = round_code(group[i], inverse);
+                codes[g][i] = code as i8;
+                *sum += code;
+            }
+        }
+        scales[g] = scale;
+        sums[g] = -(halves[0] + halves[1]);
+        scaled[g] = scale * (halves[0] + halves[1]) as f32;
+        half_sums[g] = [-halves[0], -halves[1]];
+        scaled_halves[g] = [scale * halves[0] as f32, scale * halves[1] as f32];
+    }
+}
+
+/// The scale of a group and what its elements are multiplied by.
+#[inline(always)]
+fn group_scale(group: &[f32; GROUP]) -> (f32, f32) {
+    /// Below it, 127 / max could overflow; the results of such a group are beyond any model's noise.
+    const SMALLEST: f32 = 1e-30;
+    // As integers, magnitudes order as the floats do, with infinity and then the NaNs above all.
+    let bits = group.iter().fold(0u32, |max, x| max.max(x.to_bits() & 0x7fff_ffff));
+    let largest = f32::from_bits(bits);
+    if bits >= 0x7f80_0000 {
+        (f32::NAN, 0.0)
+    } else if largest < SMALLEST {
+        (0.0, 0.0)
+    } else {
+        (largest / 127.0, 127.0 / largest)
+    }
+}
+
+/// `x · inverse` rounded to nearest, ties to even; 0 when that is not a number.
+#[inline(always)]
+fn round_code(x: f32, inverse: f32) -> i32 {
+    /// 1.5 · 2²³: added to a number below 2²² it leaves the rounded number in the lowest bits.
+    const MAGIC: f32 = 12_582_912.0;
+    let rounded = (x * inverse + MAGIC).to_bits() as i32 - MAGIC.to_bits() as i32;
+    // Infinity or NaN, the only numbers that reach the magic number's exponent.
+    if inverse == 0.0 { 0 } else { rounded }
+}
+
+/// Nearest BF16, ties to even; NaNs stay NaNs.
+#[inline(always)]
+fn to_bf16(x: f32) -> u16 {
+    let bits = x.to_bits();
+    let rounded = (bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16) as u16;
+    if x.is_nan() { (bits >> 16) as u16 | 0x40 } else { rounded }
+}

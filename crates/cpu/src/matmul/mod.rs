@@ -1,0 +1,254 @@
+//! Matrix products with packed weights: `y[m][n] = Σ_k x[m][k] · W[n][k]`.
+//!
+//! # The arithmetic
+//!
+//! An element of the result is the same bits whatever the number of rows beside it, the pieces in which threads share
+//! the work, and the instruction set. Kernels achieve it by one rule: **SIMD lanes are rows of `W`**, so no sum is
+//! ever taken across lanes, and each element is the following sequence of operations and no other.
+//!
+//! For quantized weights, over groups of 32 elements (16 where the type's scales cover 16) in ascending order:
+//!
+//! ```text
+//! dot = Σ level[k] · a[k]                      exact, in i32
+//! acc = fma(f32(dot), d_w · d_a, acc)          d_w · d_a rounded once
+//! acc = fma(−min_w, d_a · f32(Σ a[k]), acc)    only for types with minima
+//! ```
+//!
+//! where `level`, `d_w` and `min_w` are those of [`autarky_quant::codes()`], and `a`, `d_a` those of [`activations`].
+//! The unsigned codes `u = level + Z` that `vpdpbusd` wants cost nothing: the accumulator starts from `−Z · Σ a[k]`.
+//! The sums cannot overflow: |dot| ≤ 32 · 255 · 127.
+//!
+//! For float weights, over chunks of 256 elements in ascending order:
+//!
+//! ```text
+//! part = 0;  part = fma(w[k], x[k], part)  for each k of the chunk, ascending
+//! acc = acc + part
+//! ```
+//!
+//! BF16 weights on AMX round `x` to BF16 and follow `tdpbf16ps` instead: the same for any number of rows, but not the
+//! bits of the other instruction sets ([`ActivationKind::Bf16`]).
+//!
+//! # The kernels
+//!
+//! [`PackedWeight`] stores panels of 16 rows. With few rows of activations the product is bound by memory, and a
+//! kernel unpacks a group in registers and uses it at once. With many, it unpacks a chunk (256 elements of 16 rows)
+//! to a scratch in the first-level cache and runs it over blocks of rows.
+//!
+//! | file | instruction set |
+//! | --- | --- |
+//! | `scalar.rs` | portable Rust: the definition of right |
+//! | `avx2.rs` | AVX2, FMA, F16C |
+//! | `avx512.rs` | AVX-512 with VNNI |
+//! | `amx.rs` | AMX tiles |
+//! | `neon.rs` | AArch64 |
+
+pub mod activations;
+mod format;
+mod memory;
+mod packed;
+mod scalar;
+mod unpack;
+
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(test)]
+mod tests;
+
+pub use activations::{ActivationBuffer, ActivationKind, ActivationShape, Activations};
+pub use format::{CHUNK, GROUP, PANEL_ROWS};
+pub use memory::LINE;
+pub use packed::{PackError, PackedWeight};
+
+use crate::isa::Isa;
+use crate::pool::Pool;
+use std::ops::Range;
+
+/// Rows of activations that one unpacked chunk is run over: with it, a chunk's activations and the sums of a panel
+/// stay in the second-level cache.
+pub(crate) const ROW_BLOCK: usize = 256;
+
+/// Memory of one thread for unpacked weights and sums.
+pub struct Scratch {
+    inner: Box<ScratchParts>,
+}
+
+#[repr(C, align(64))]
+pub(crate) struct ScratchParts {
+    pub(crate) unpacked: unpack::Unpacked,
+    /// A chunk of a panel as floats, element by element.
+    pub(crate) floats: [[f32; PANEL_ROWS]; CHUNK],
+    /// Sums of a panel for a block of rows.
+    pub(crate) sums: [[f32; PANEL_ROWS]; ROW_BLOCK],
+}
+
+impl Scratch {
+    /// Allocates the memory, about 40 KiB.
+    pub fn new() -> Scratch {
+        // SAFETY: all fields are arrays of integers and floats, for which zero bytes are valid.
+        Scratch { inner: unsafe { Box::<ScratchParts>::new_zeroed().assume_init() } }
+    }
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Scratch::new()
+    }
+}
+
+/// A product, as kernels get it.
+#[derive(Clone, Copy)]
+pub(crate) struct Task<'a> {
+    pub(crate) weight: &'a PackedWeight,
+    pub(crate) activations: Activations,
+    /// First and one past the last row of activations.
+    pub(crate) rows: (usize, usize),
+    pub(crate) panels: (usize, usize),
+    pub(crate) y: *mut f32,
+    pub(crate) y_stride: usize,
+}
+
+impl Task<'_> {
+    /// Writes 16 sums to row `row` of the result, less those beyond the last column.
+    ///
+    /// # Safety
+    /// As [`matmul`]; `row` and `panel` are among the task's, and `sums` holds 16 numbers.
+    #[inline(always)]
+    pub(crate) unsafe fn store(&self, row: usize, panel: usize, sums: *const f32) {
+        let column = panel * PANEL_ROWS;
+        let columns = PANEL_ROWS.min(self.weight.rows() - column);
+        // SAFETY: these elements of `y` are this call's alone, as `matmul` was promised.
+        unsafe {
+            let to = self.y.add(row * self.y_stride + column);
+            if columns == PANEL_ROWS {
+                sums.copy_to_nonoverlapping(to, PANEL_ROWS);
+            } else {
+                sums.copy_to_nonoverlapping(to, columns);
+            }
+        }
+    }
+}
+
+type MatmulFn = unsafe fn(&Task<'_>, &mut ScratchParts);
+type QuantizeFn = unsafe fn(&[f32], &Activations, usize);
+
+/// The functions of one instruction set.
+struct Kernels {
+    matmul: MatmulFn,
+    quantize_row: QuantizeFn,
+}
+
+impl Kernels {
+    fn of(isa: Isa) -> &'static Kernels {
+        const SCALAR: Kernels = Kernels { matmul: scalar::matmul, quantize_row: scalar::quantize_row };
+        match isa {
+            Isa::Scalar => &SCALAR,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 | Isa::Amx => {
+                const { &Kernels { matmul: avx512::matmul, quantize_row: avx512::quantize_row } }
+            }
+            #[allow(unreachable_patterns)]
+            _ => &SCALAR,
+        }
+    }
+}
+
+/// Rounds (or copies, for the float forms) one row of activations into row `row` of `out`.
+///
+/// # Panics
+/// When `x` does not have the view's columns or `row` is beyond its rows.
+///
+/// # Safety
+/// The machine must be able to run `isa`, and nothing else may use that row of the view meanwhile.
+pub unsafe fn quantize_row(isa: Isa, x: &[f32], out: &Activations, row: usize) {
+    let shape = out.shape();
+    assert_eq!(x.len(), shape.cols(), "elements of a row of {shape:?}");
+    assert!(row < shape.rows(), "row {row} of {shape:?}");
+    // SAFETY: just checked; the rest is the caller's promise.
+    unsafe { (Kernels::of(isa).quantize_row)(x, out, row) }
+}
+
+/// Computes `y[m][n] = Σ_k x[m][k] · W[n][k]` for the rows `m` in `rows` and the columns `n` of the panels in `panels`
+/// (16 columns each; the last may have fewer).
+///
+/// `y` points to element `[0][0]` of a row-major matrix whose rows are `y_stride` elements apart. Threads share a
+/// product by calling this with different `panels` or `rows`; how they do changes no bit of the result.
+///
+/// # Panics
+/// When the shapes, the ranges or the activations' form do not fit the weight.
+///
+/// # Safety
+/// The machine must be able to run `isa`; the elements of `y` to be written must be valid for writes and used by
+/// nothing else meanwhile; the rows of `activations` must have been written and must not change meanwhile.
+#[allow(clippy::too_many_arguments)]
+pub unsafe fn matmul(
+    isa: Isa,
+    weight: &PackedWeight,
+    panels: Range<usize>,
+    activations: &Activations,
+    rows: Range<usize>,
+    y: *mut f32,
+    y_stride: usize,
+    scratch: &mut Scratch,
+) {
+    let shape = activations.shape();
+    assert_eq!(shape.cols(), weight.cols(), "columns of the activations and of {weight:?}");
+    assert!(rows.end <= shape.rows(), "rows {rows:?} of {shape:?}");
+    assert!(panels.end <= weight.panels(), "panels {panels:?} of {weight:?}");
+    let fits = match shape.kind() {
+        ActivationKind::Int8 => !weight.dtype().is_float(),
+        ActivationKind::F32 => weight.dtype().is_float(),
+        ActivationKind::Bf16 => weight.dtype() == autarky_quant::DType::BF16 && isa == Isa::Amx,
+    };
+    assert!(fits, "{weight:?} with {shape:?} on {isa}");
+    if rows.is_empty() || panels.is_empty() {
+        return;
+    }
+    let task = Task {
+        weight,
+        activations: *activations,
+        rows: (rows.start, rows.end),
+        panels: (panels.start, panels.end),
+        y,
+        y_stride,
+    };
+    // SAFETY: ranges and forms are checked; the rest is the caller's promise.
+    unsafe { (Kernels::of(isa).matmul)(&task, &mut scratch.inner) }
+}
+
+/// The whole product, shared among the threads of `pool`: for callers outside a step of their own.
+///
+/// `x` is row-major with `weight.cols()` columns, `y` with `weight.rows()`.
+///
+/// # Panics
+/// When the lengths do not fit or the machine cannot run `isa`.
+pub fn matmul_with(isa: Isa, pool: &Pool, weight: &PackedWeight, x: &[f32], y: &mut [f32]) {
+    assert!(isa.is_available(), "this machine cannot run {isa}");
+    let rows = x.len() / weight.cols();
+    assert_eq!(x.len(), rows * weight.cols(), "elements of x");
+    assert_eq!(y.len(), rows * weight.rows(), "elements of y");
+    if rows == 0 {
+        return;
+    }
+    let kind = ActivationKind::for_weight(weight.dtype(), isa, true);
+    let shape = ActivationShape::new(kind, rows, weight.cols());
+    let mut buffer = ActivationBuffer::new(shape);
+    let activations = buffer.fill(isa, shape, x);
+    let y = SharedOut(y.as_mut_ptr());
+    pool.run(&|worker| {
+        worker.for_each(weight.panels(), 4, |panels| {
+            let y = &y;
+            worker.with_scratch(|scratch| {
+                // SAFETY: `y` has all rows and columns, each panel's columns go to one thread, and the activations
+                // are not written while `buffer` lives on unchanged.
+                unsafe {
+                    matmul(isa, weight, panels, &activations, 0..rows, y.0, weight.rows(), scratch);
+                }
+            });
+        });
+    });
+}
+
+/// A pointer that threads write different elements through.
+struct SharedOut(*mut f32);
+// SAFETY: see its use: no element is written by two threads.
+unsafe impl Sync for SharedOut {}
