@@ -2,17 +2,21 @@
 //!
 //! The float types and Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and MXFP4 are rounded as the PyPI package `gguf` rounds them, byte
 //! for byte ([`rounding`]). The types whose scales take a search (the K types, IQ4_NL and IQ4_XS) minimise the squared
-//! error of the block ([`search`]): every element counts the same, because without activations at hand the expected
+//! error of the block ([`symmetric`](mod@symmetric), [`affine`](mod@affine)): every element counts the same, because without activations at hand the expected
 //! error of a product is just that sum.
 
+mod affine;
+mod levels;
 mod pack;
 mod rounding;
-mod search;
+mod symmetric;
 
 use crate::{Codes, DType, QuantError};
+use affine::affine;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use search::{Iq4Levels, Uniform};
+use levels::{Iq4, Uniform};
+use symmetric::{one_scale, symmetric};
 
 /// Quantizes whole blocks.
 ///
@@ -47,13 +51,13 @@ pub fn quantize(dtype: DType, values: &[f32], out: &mut [u8]) -> Result<(), Quan
         DType::Q5_1 => blocks(values, out, rounding::q5_1, pack::q5_1),
         DType::Q8_0 => blocks(values, out, rounding::q8_0, pack::q8_0),
         DType::MXFP4 => blocks(values, out, rounding::mxfp4, pack::mxfp4),
-        DType::Q2_K => blocks(values, out, search::affine::<16, 3, 15>, pack::q2_k),
-        DType::Q4_K => blocks(values, out, search::affine::<32, 15, 63>, pack::q4_k),
-        DType::Q5_K => blocks(values, out, search::affine::<32, 31, 63>, pack::q5_k),
-        DType::Q3_K => blocks(values, out, search::symmetric::<16, 32, Uniform<4>>, pack::q3_k),
-        DType::Q6_K => blocks(values, out, search::symmetric::<16, 128, Uniform<32>>, pack::q6_k),
-        DType::IQ4_NL => blocks(values, out, search::one_scale::<Iq4Levels>, pack::q4_0),
-        DType::IQ4_XS => blocks(values, out, search::symmetric::<32, 32, Iq4Levels>, pack::iq4_xs),
+        DType::Q2_K => blocks(values, out, affine::<16, 3, 15>, pack::q2_k),
+        DType::Q4_K => blocks(values, out, affine::<32, 15, 63>, pack::q4_k),
+        DType::Q5_K => blocks(values, out, affine::<32, 31, 63>, pack::q5_k),
+        DType::Q3_K => blocks(values, out, symmetric::<16, 32, Uniform<4>>, pack::q3_k),
+        DType::Q6_K => blocks(values, out, symmetric::<16, 128, Uniform<32>>, pack::q6_k),
+        DType::IQ4_NL => blocks(values, out, one_scale::<Iq4>, pack::q4_0),
+        DType::IQ4_XS => blocks(values, out, symmetric::<32, 32, Iq4>, pack::iq4_xs),
     };
     done.map_err(|TooLarge(index)| QuantError::OutOfRange {
         dtype,
