@@ -27,9 +27,14 @@ impl NameIndex {
         wanted: &str,
         name: impl Fn(&T) -> &str,
     ) -> Option<&'a T> {
-        let item = |&i: &u32| items.get(i as usize);
-        let at = self.order.binary_search_by(|i| item(i).map(&name).cmp(&Some(wanted))).ok()?;
-        self.order.get(at).and_then(item)
+        items.get(self.position(items, wanted, name)?)
+    }
+
+    /// The place of the item of that name.
+    pub(crate) fn position<T>(&self, items: &[T], wanted: &str, name: impl Fn(&T) -> &str) -> Option<usize> {
+        let named = |&i: &u32| items.get(i as usize).map(&name);
+        let at = self.order.binary_search_by(|i| named(i).cmp(&Some(wanted))).ok()?;
+        self.order.get(at).map(|i| *i as usize)
     }
 }
 

@@ -15,11 +15,13 @@ mod error;
 pub mod gguf;
 mod index;
 mod json;
+pub mod llama2c;
 mod map;
 pub mod safetensors;
 mod source;
 mod tensor;
+mod write;
 
 pub use error::{Error, Place};
 pub use source::Source;
-pub use tensor::TensorView;
+pub use tensor::{TensorSpec, TensorView};

@@ -36,3 +36,21 @@ impl<'a> TensorView<'a> {
         })
     }
 }
+
+/// A tensor that a writer is told of before it is given the bytes. `D` is the format's element type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorSpec<D> {
+    /// The tensor's name, unique in its file.
+    pub name: String,
+    /// How its numbers are stored.
+    pub dtype: D,
+    /// Sizes in row-major order, outermost first.
+    pub shape: Vec<usize>,
+}
+
+impl<D> TensorSpec<D> {
+    /// A specification of these parts.
+    pub fn new(name: impl Into<String>, dtype: D, shape: impl Into<Vec<usize>>) -> TensorSpec<D> {
+        TensorSpec { name: name.into(), dtype, shape: shape.into() }
+    }
+}

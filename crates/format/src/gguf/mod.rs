@@ -8,9 +8,11 @@ mod metadata;
 mod parse;
 mod types;
 mod value;
+mod writer;
 
 pub use file::{File, Gguf};
 pub use metadata::{FromValue, Metadata};
 pub use parse::{DEFAULT_ALIGNMENT, TensorInfo};
 pub use types::{dtype_from_id, dtype_id};
 pub use value::{Array, StrArray, Value, ValueType};
+pub use writer::{Writer, to_bytes};

@@ -20,10 +20,10 @@ use crate::index::NameIndex;
 pub const DEFAULT_ALIGNMENT: usize = 32;
 
 /// Arrays within arrays that are followed; ggml itself writes none.
-const MAX_ARRAY_DEPTH: usize = 4;
+pub(super) const MAX_ARRAY_DEPTH: usize = 4;
 /// The specification's limit on keys, taken for tensor names too.
-const MAX_NAME_BYTES: usize = 65_535;
-const MAX_DIMS: u32 = 4;
+pub(super) const MAX_NAME_BYTES: usize = 65_535;
+pub(super) const MAX_DIMS: u32 = 4;
 
 /// Bytes of a key with an empty name and a one-byte value; of a tensor with an empty name and no dimension.
 const LEAST_KEY_BYTES: usize = 8 + 4 + 1;

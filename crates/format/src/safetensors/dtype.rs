@@ -4,8 +4,8 @@ use std::fmt;
 
 use autarky_quant::DType;
 
-/// How a safetensors tensor's elements are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// How a safetensors tensor's elements are stored, in the order of the format's own list: narrow before wide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(non_camel_case_types, missing_docs)] // Named as in the format.
 pub enum SafeDType {
     BOOL,

@@ -6,7 +6,9 @@ mod dtype;
 mod file;
 mod header;
 mod shards;
+mod writer;
 
 pub use dtype::SafeDType;
 pub use file::{File, RawTensor, SafeTensors};
 pub use header::TensorInfo;
+pub use writer::{ShardedWriter, Writer, to_bytes};
