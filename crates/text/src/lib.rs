@@ -1,1 +1,47 @@
-//! See the crate's description in Cargo.toml.
+//! Text in and out of models: tokenizers and chat templates.
+//!
+//! A [`Spec`] is what a file says about a tokenizer, a [`Tokenizer`] what can be used. Between text and ids
+//! lie five steps, each a module:
+//!
+//! 1. `special`: control and user-defined tokens are split off;
+//! 2. `normalizer`: the text between is brought into the form that the model was trained on;
+//! 3. `pre_tokenizer`: it is cut into pieces, by patterns (`pattern`) that GGUF knows by name (`pre`);
+//! 4. `bpe`, `sentencepiece`, `unigram`, `wordpiece`: each piece becomes tokens;
+//! 5. `stream`: tokens become characters again, never half of one.
+//!
+//! Vocabularies, patterns, templates and texts come from outside: whatever is wrong with them is a
+//! [`TokenizerError`], never a panic, and no text takes more than O(n log n) time.
+
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+mod bpe;
+mod byte_alphabet;
+mod charsmap;
+mod classes;
+mod error;
+mod gguf;
+mod hash;
+mod merge;
+mod merges_to_scores;
+mod normalizer;
+mod pattern;
+mod pipeline;
+mod pre;
+mod pre_tokenizer;
+mod sentencepiece;
+mod spec;
+mod special;
+mod stream;
+mod tokenizer;
+mod unigram;
+mod vocabulary;
+mod wordpiece;
+
+pub use error::TokenizerError;
+pub use pipeline::Pipeline;
+pub use spec::{Model, Spec, SpecialIds, TokenType};
+pub use stream::StreamDecoder;
+pub use tokenizer::{EncodeOptions, Tokenizer};

@@ -1,0 +1,78 @@
+//! GPT-2's byte alphabet: the printable stand-ins of the 256 bytes in byte-level vocabularies.
+//!
+//! Bytes that print keep their Latin-1 character; the others take the characters from U+0100 on, in the
+//! order of the bytes. So a space is `Ġ` and a line feed `Ċ`. From GPT-2's `encoder.py`, `bytes_to_unicode`.
+
+/// Whether `byte` stands for itself.
+const fn prints(byte: u8) -> bool {
+    matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff)
+}
+
+/// The two directions of the alphabet.
+pub(crate) struct ByteAlphabet {
+    chars: [char; 256],
+    // The largest stand-in is U+0143.
+    bytes: [Option<u8>; 0x144],
+}
+
+impl ByteAlphabet {
+    /// The alphabet's tables.
+    pub(crate) const TABLE: &Self = &Self::build();
+
+    #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler: a wrong index does not build")]
+    const fn build() -> Self {
+        let mut chars = ['\0'; 256];
+        let mut bytes = [None; 0x144];
+        let mut next = 0x100_u32;
+        let mut byte = 0_usize;
+        while byte < 256 {
+            let own = prints(byte as u8);
+            let code = if own { byte as u32 } else { next };
+            if !own {
+                next += 1;
+            }
+            if let Some(c) = char::from_u32(code) {
+                chars[byte] = c;
+            }
+            bytes[code as usize] = Some(byte as u8);
+            byte += 1;
+        }
+        Self { chars, bytes }
+    }
+
+    /// The character that stands for `byte`.
+    pub(crate) fn char(&self, byte: u8) -> char {
+        self.chars.get(usize::from(byte)).copied().unwrap_or_default()
+    }
+
+    /// The byte that `c` stands for.
+    pub(crate) fn byte(&self, c: char) -> Option<u8> {
+        self.bytes.get(c as usize).copied().flatten()
+    }
+
+    /// The bytes that a token of the alphabet stands for; `None` if a character is outside of it.
+    pub(crate) fn decode(&self, token: &str) -> Option<Vec<u8>> {
+        token.chars().map(|c| self.byte(c)).collect()
+    }
+
+    /// Text in the alphabet.
+    pub(crate) fn encode(&self, text: &[u8]) -> String {
+        text.iter().map(|&byte| self.char(byte)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_alphabet_is_one_to_one_and_gives_the_known_stand_ins() {
+        let table = ByteAlphabet::TABLE;
+        for byte in 0..=255_u8 {
+            assert_eq!(table.byte(table.char(byte)), Some(byte));
+            assert_eq!(prints(byte), table.char(byte) as u32 == u32::from(byte));
+        }
+        assert_eq!(table.encode(b" \n\x00\xad"), "ĠĊĀŃ");
+        assert_eq!(table.decode("Ġa▁"), None, "`▁` is not in the alphabet");
+    }
+}
