@@ -1,1 +1,28 @@
-//! See the crate's description in Cargo.toml.
+//! Runs a model: sequences over a paged KV cache, steps, sampling, generation, and measures of quality.
+//!
+//! Module map: [`Engine`] owns a compiled program and its cache and runs steps · [`Sequence`] is one text's tokens
+//! and its blocks of cache · [`sampling`] logits to tokens · [`generate()`] the loop from prompt to text ·
+//! [`stop`] stop strings in a stream · [`quality`] perplexity and KL divergence · [`memory`] what a model needs and
+//! what the machine has, asked before anything is allocated.
+//!
+//! The engine knows graphs and devices only through [`autarky_graph`]'s seam, and no HTTP and no files.
+
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod blocks;
+mod engine;
+mod error;
+pub mod generate;
+pub mod memory;
+pub mod quality;
+pub mod sampling;
+mod sequence;
+pub mod stop;
+#[cfg(test)]
+mod testing;
+
+pub use engine::{Engine, Options, Outputs, Work};
+pub use error::EngineError;
+pub use generate::{Event, Generated, Request, StopReason, generate};
+pub use sampling::{Sampler, Sampling, SamplingError};
+pub use sequence::Sequence;

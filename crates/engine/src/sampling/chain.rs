@@ -1,0 +1,109 @@
+//! The filters. Each takes candidates sorted from best to worst (ties: lower id first) and leaves them so.
+
+use super::Candidate;
+
+/// Candidates that a buffer gathers before it is cut, whatever k is.
+const GATHER: usize = 1024;
+
+/// Orders candidates: a higher logit is a higher key, and of equal logits the lower id is.
+fn key(token: usize, logit: f32) -> u64 {
+    // Adding 0 makes −0 into 0, which is its equal.
+    let bits = (logit + 0.0).to_bits();
+    let ordered = if bits >> 31 == 0 { bits | 1 << 31 } else { !bits };
+    u64::from(ordered) << 32 | u64::from(!(token as u32))
+}
+
+/// The id of the highest logit, the lowest of equal ones; `None` when all are −∞.
+pub(super) fn best(logits: &[f32]) -> Option<u32> {
+    let mut best = f32::NEG_INFINITY;
+    let mut token = None;
+    for (i, &logit) in logits.iter().enumerate() {
+        if logit > best {
+            (best, token) = (logit, Some(i as u32));
+        }
+    }
+    token
+}
+
+/// The `k` highest of finite logits (all when `k` is 0), sorted, into `out`. Looks at each logit once: keys below
+/// the k-th best so far are dropped at once.
+pub(super) fn top_k(logits: &[f32], k: usize, keys: &mut Vec<u64>, out: &mut Vec<Candidate>) {
+    let k = if k == 0 { logits.len() } else { k.min(logits.len()) };
+    let full = (2 * k).max(GATHER);
+    keys.clear();
+    let mut threshold = 0;
+    for (i, &logit) in logits.iter().enumerate() {
+        let key = key(i, logit);
+        if key > threshold && logit > f32::NEG_INFINITY {
+            keys.push(key);
+            if keys.len() == full && k < full {
+                keys.select_nth_unstable_by(k - 1, |a, b| b.cmp(a));
+                threshold = keys[k - 1];
+                keys.truncate(k);
+            }
+        }
+    }
+    keys.sort_unstable_by(|a, b| b.cmp(a));
+    keys.truncate(k);
+    out.clear();
+    out.extend(keys.iter().map(|&key| {
+        let token = !(key as u32);
+        Candidate { token, logit: logits[token as usize], probability: 0.0 }
+    }));
+}
+
+/// Sets the probabilities to softmax(logits / temperature).
+pub(super) fn softmax(candidates: &mut [Candidate], temperature: f32) {
+    let Some(best) = candidates.first().map(|c| f64::from(c.logit)) else { return };
+    let mut sum = 0.0;
+    for c in candidates.iter_mut() {
+        c.probability = ((f64::from(c.logit) - best) / f64::from(temperature)).exp();
+        sum += c.probability;
+    }
+    candidates.iter_mut().for_each(|c| c.probability /= sum);
+}
+
+/// How many of the first candidates it takes to reach the mass `p`, at least one.
+fn reach(candidates: &[Candidate], p: f32) -> usize {
+    let mut mass = 0.0;
+    let reached = candidates.iter().position(|c| {
+        mass += c.probability;
+        mass >= f64::from(p)
+    });
+    reached.map_or(candidates.len(), |i| i + 1)
+}
+
+/// The best candidates up to the mass `p`.
+pub(super) fn top_p(candidates: &mut Vec<Candidate>, p: f32) {
+    if p >= 1.0 {
+        return;
+    }
+    softmax(candidates, 1.0);
+    candidates.truncate(reach(candidates, p));
+}
+
+/// The candidates at least `p` times as probable as the best.
+pub(super) fn min_p(candidates: &mut Vec<Candidate>, p: f32) {
+    let Some(best) = candidates.first().map(|c| c.logit) else { return };
+    if p <= 0.0 {
+        return;
+    }
+    let least = best + p.ln();
+    let keep = candidates.partition_point(|c| c.logit >= least);
+    candidates.truncate(keep.max(1));
+}
+
+/// The candidates whose surprise −log p is nearest to the entropy, up to the mass `p`.
+pub(super) fn typical_p(candidates: &mut Vec<Candidate>, p: f32) {
+    if p >= 1.0 {
+        return;
+    }
+    softmax(candidates, 1.0);
+    let surprise = |c: &Candidate| -c.probability.ln();
+    let share = |c: &Candidate| if c.probability > 0.0 { c.probability * surprise(c) } else { 0.0 };
+    let entropy: f64 = candidates.iter().map(share).sum();
+    let distance = |c: &Candidate| (surprise(c) - entropy).abs();
+    candidates.sort_by(|a, b| distance(a).total_cmp(&distance(b)));
+    candidates.truncate(reach(candidates, p));
+    candidates.sort_unstable_by_key(|c| std::cmp::Reverse(key(c.token as usize, c.logit)));
+}
