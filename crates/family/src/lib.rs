@@ -1,1 +1,30 @@
-//! See the crate's description in Cargo.toml.
+//! Model families, each described once as a graph.
+//!
+//! [`Model::open`] takes a GGUF file or a Hugging Face folder and gives the family's graph, the checked configuration
+//! and the weights under the graph's names, which are GGUF's.
+//!
+//! Module map: `families` one file per family · `decoder`, `attention`, `feed_forward` the blocks that they share ·
+//! [`config`] sizes and choices, read from `config.json` and (`gguf`) metadata through `fields` · [`rope`] rotary
+//! angles · `names`, `binding` how weights are made from a checkpoint's tensors · `model` the opened model.
+
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+mod attention;
+mod binding;
+pub mod config;
+mod decoder;
+mod error;
+mod families;
+mod feed_forward;
+mod fields;
+mod gguf;
+mod model;
+mod names;
+pub mod rope;
+
+pub use config::Config;
+pub use error::FamilyError;
+pub use model::{Model, TypeUse, known_families};
