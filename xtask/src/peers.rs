@@ -5,6 +5,7 @@
 //! slows both. What counts is the median of the rounds; the spread is in the receipt.
 
 mod machine;
+mod processor_time;
 mod receipt;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use clap::Args;
 use serde_json::Value;
 
 use self::machine::Machine;
+use self::processor_time::ProcessorTime;
 use self::receipt::Receipt;
 
 /// The model, the sizes of the run, and where the engines are.
@@ -65,6 +67,8 @@ struct Row {
     prefill: f64,
     /// Tokens per second.
     decode: f64,
+    /// The share of the machine, 0 to 1, that other programs used meanwhile.
+    others: f64,
     /// The engine's whole report.
     report: Value,
 }
@@ -94,11 +98,11 @@ pub(crate) fn run(root: &Path, args: &PeersArgs) -> Result<()> {
         for engine in order(round) {
             let row = engines.time(engine, round, args)?;
             println!(
-                "round {round}: {:<9}  prefill {:8.1} tok/s  decode {:7.2} tok/s  (load {})",
+                "round {round}: {:<9}  prefill {:8.1} tok/s  decode {:7.2} tok/s  others used {:.0}% of the machine",
                 engine.name(),
                 row.prefill,
                 row.decode,
-                machine::load()
+                row.others * 100.0
             );
             rows.push(row);
         }
@@ -167,8 +171,12 @@ impl Engines {
             command.args([flag, &size.to_string()]);
         }
         command.args(["--threads", &self.threads.to_string()]);
-        row(engine, round, &crate::output_of(&mut command)?)
-            .with_context(|| format!("{} in round {round}", engine.name()))
+        let before = ProcessorTime::now();
+        let printed = crate::output_of(&mut command)?;
+        let others = ProcessorTime::now().others_since(before);
+        let row =
+            row(engine, round, &printed).with_context(|| format!("{} in round {round}", engine.name()))?;
+        Ok(Row { others, ..row })
     }
 }
 
@@ -194,7 +202,7 @@ fn row(engine: Engine, round: u32, printed: &str) -> Result<Row> {
         if speed > 0.0 { Ok(speed) } else { bail!("`{key}` is {speed}") }
     };
     let (prefill, decode) = (speed("prefill_tokens_per_second")?, speed("decode_tokens_per_second")?);
-    Ok(Row { round, engine, prefill, decode, report })
+    Ok(Row { round, engine, prefill, decode, others: 0.0, report })
 }
 
 /// The commit, with a mark when the tree differs from it.

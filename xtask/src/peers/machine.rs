@@ -72,12 +72,6 @@ pub(super) fn slug(name: &str) -> String {
     words.collect::<Vec<_>>().join("-")
 }
 
-/// The load average of the last minute, so that a reader sees a machine that was not idle.
-pub(super) fn load() -> String {
-    let loads = read_to_string("/proc/loadavg").unwrap_or_default();
-    loads.split(' ').next().unwrap_or_default().to_string()
-}
-
 /// The day, `YYYY-MM-DD` in UTC, of a time in seconds since 1970 (Howard Hinnant, "chrono-compatible low-level date
 /// algorithms": years counted from March, so that the leap day comes last).
 pub(super) fn date(seconds: u64) -> String {

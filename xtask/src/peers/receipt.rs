@@ -120,6 +120,8 @@ impl fmt::Display for Receipt<'_> {
         )?;
         writeln!(f, "| instruction sets | {} |", machine.instruction_sets)?;
         writeln!(f, "| model | `{model}`, {bytes} bytes |")?;
+        let others = Spread::of(self.rows.iter().map(|row| row.others * 100.0));
+        writeln!(f, "| used by other programs meanwhile | {others} % of the machine |")?;
         let autarky = |key| self.field(Engine::Autarky, key);
         writeln!(
             f,
@@ -129,7 +131,13 @@ impl fmt::Display for Receipt<'_> {
             autarky("threads")
         )?;
         let peer = |key| self.field(Engine::LlamaCpp, key).replace('|', "·");
-        writeln!(f, "| llama.cpp | {}, {} threads, {} |", peer("version"), peer("threads"), peer("isa"))?;
+        writeln!(
+            f,
+            "| llama.cpp | {}, {} threads, built for {} |",
+            peer("version"),
+            peer("threads"),
+            peer("isa")
+        )?;
         writeln!(f, "| llama.cpp's build | `{}` |", peer("flags"))?;
         writeln!(f, "\nRun again with:\n\n```sh\nbench/peers/setup.sh")?;
         writeln!(
@@ -143,6 +151,10 @@ impl fmt::Display for Receipt<'_> {
             if let Some(fields) = report.as_object_mut() {
                 fields.insert("round".into(), row.round.into());
                 fields.insert("engine".into(), row.engine.name().into());
+                fields.insert(
+                    "others_share_of_machine".into(),
+                    ((row.others * 1000.0).round() / 1000.0).into(),
+                );
                 // Said once above.
                 fields.remove("flags");
                 // Paths and prompts of the machine that ran it help nobody.
@@ -175,7 +187,7 @@ mod tests {
     fn rows() -> Vec<Row> {
         let row = |round, engine, prefill, decode| {
             let report = json!({"isa": "AVX2 = 1 | FMA = 1", "threads": 2, "flags": "-O3"});
-            Row { round, engine, prefill, decode, report }
+            Row { round, engine, prefill, decode, others: 0.0123, report }
         };
         vec![
             row(1, Engine::Autarky, 110.0, 9.0),
@@ -244,7 +256,14 @@ mod tests {
         assert_eq!(receipt.file_name(), "2026-01-02-amd-epyc-x2-llama3.2-1b-q4-0-depth4096.md");
         assert_eq!(text.lines().filter(|line| line.starts_with("{\"")).count(), rows.len());
         assert!(!text.contains("folder/"), "a path of this machine: {text}");
-        for part in ["commit abc", "`-O3`", "AVX2 = 1 · FMA = 1", "--depth 4096", "AMD EPYC, 2 processors"] {
+        for part in [
+            "commit abc",
+            "`-O3`",
+            "AVX2 = 1 · FMA = 1",
+            "--depth 4096",
+            "AMD EPYC, 2 processors",
+            "1.23 (1.23 to 1.23) %",
+        ] {
             assert!(text.contains(part), "{part} is missing:\n{text}");
         }
     }
