@@ -5,7 +5,7 @@
 
 use super::levels::{Magnitude, clamp, inverse, magnitude, round, sums};
 use super::symmetric::{ROUNDS, block_scale};
-use super::to_f16;
+use super::{extreme, to_f16};
 use crate::Codes;
 
 /// `x ≈ scale · code − min`, of a group or, with integers in the place of the codes' unit, of a block.
@@ -47,8 +47,8 @@ fn range_error<const TOP: i32>(values: &[f32], range: Range) -> f32 {
 /// below code 0, each then fitted to its codes.
 fn fit_range<const TOP: i32>(values: &[f32]) -> Range {
     let count = values.len() as f32;
-    let low = values.iter().copied().fold(0.0, f32::min);
-    let high = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let low = extreme(values, 0.0, |low, x| if x < low { x } else { low });
+    let high = extreme(values, f32::NEG_INFINITY, |high, x| if x > high { x } else { high });
     if inverse(high - low) == 0.0 {
         return Range { scale: 0.0, min: -low };
     }

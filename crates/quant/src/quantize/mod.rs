@@ -33,7 +33,7 @@ pub fn quantize(dtype: DType, values: &[f32], out: &mut [u8]) -> Result<(), Quan
     if out.len() != expected {
         return Err(QuantError::Length { dtype, elements, expected, found: out.len() });
     }
-    if let Some((index, &value)) = values.iter().enumerate().find(|(_, value)| !value.is_finite()) {
+    if let Some((index, value)) = first_not_finite(values) {
         return Err(QuantError::NotFinite { dtype, index, value });
     }
     let done = match dtype {
@@ -88,16 +88,40 @@ fn blocks<const LEN: usize, const BYTES: usize>(
     Ok(())
 }
 
-/// Place and value of the first element of the largest magnitude.
+/// Place and value of the first element of the largest magnitude. `values` holds whole vectors of eight.
 #[inline(always)]
 fn peak(values: &[f32]) -> (usize, f32) {
-    let mut best = (0, values.first().copied().unwrap_or(0.0));
-    for (index, &value) in values.iter().enumerate() {
-        if value.abs() > best.1.abs() {
-            best = (index, value);
+    let magnitude = extreme(values, 0.0, |magnitude, value| {
+        let value = value.abs();
+        if value > magnitude { value } else { magnitude }
+    });
+    let first = values.iter().enumerate().find(|(_, value)| value.abs() == magnitude);
+    first.map_or((0, 0.0), |(index, value)| (index, *value))
+}
+
+/// A fold whose `choose` may be applied in any order, as minimum and maximum may: in eight lanes, for the vector unit.
+#[inline(always)]
+fn extreme(values: &[f32], start: f32, choose: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut lanes = [start; 8];
+    for values in values.as_chunks::<8>().0 {
+        for (lane, value) in lanes.iter_mut().zip(values) {
+            *lane = choose(*lane, *value);
         }
     }
-    best
+    lanes.into_iter().fold(start, choose)
+}
+
+/// Place and value of the first NaN or infinity.
+fn first_not_finite(values: &[f32]) -> Option<(usize, f32)> {
+    const RUN: usize = 256;
+    for (run, values) in values.chunks(RUN).enumerate() {
+        // Without a branch per element, which would keep the vector unit out.
+        if !values.iter().fold(true, |finite, value| finite & value.is_finite()) {
+            let (place, value) = values.iter().enumerate().find(|(_, value)| !value.is_finite())?;
+            return Some((run * RUN + place, *value));
+        }
+    }
+    None
 }
 
 /// The nearest f16, ties to even, as `f32`; infinite beyond f16's range.

@@ -2,7 +2,7 @@
 //!
 //! The arithmetic, order included, is that of `gguf.quants`, which is that of ggml's reference quantizers.
 
-use super::{peak, to_f16};
+use super::{extreme, peak, to_f16};
 use crate::Codes;
 use crate::codes::{E2M1_LEVELS, e8m0_half};
 
@@ -28,8 +28,8 @@ fn centered(values: &[f32; 32], out: &mut Codes, zero: u8) {
 /// The smallest number becomes code 0, the largest the highest code.
 fn ranged(values: &[f32; 32], out: &mut Codes, top: u8) {
     let top = f32::from(top);
-    let max = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let min = values.iter().copied().fold(f32::INFINITY, f32::min);
+    let max = extreme(values, f32::NEG_INFINITY, |max, value| if value > max { value } else { max });
+    let min = extreme(values, f32::INFINITY, |min, value| if value < min { value } else { min });
     let d = (max - min) / top;
     let inverse = inverse(d);
     for (code, value) in out.codes.iter_mut().zip(values) {
