@@ -46,6 +46,7 @@ pub mod activations;
 mod format;
 mod memory;
 mod packed;
+pub mod peak;
 mod scalar;
 mod unpack;
 

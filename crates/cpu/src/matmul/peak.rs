@@ -1,0 +1,189 @@
+//! What this machine can do at most, measured: the denominators of every share that `bench` prints.
+//!
+//! The loops do nothing but the instruction that bounds a kernel, on registers or on a stream of memory, on all
+//! threads of a pool at once. Each takes the best of several rounds, since what disturbs a round only slows it.
+
+use super::memory::AlignedBytes;
+use crate::isa::Isa;
+use crate::pool::Pool;
+use std::hint::black_box;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+const ROUNDS: usize = 5;
+
+/// Integer multiply-and-add operations a second with `isa` on all threads, two a multiply-and-add of 8-bit numbers.
+pub fn int8_ops(isa: Isa, pool: &Pool) -> f64 {
+    best_rate(pool, || match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 | Isa::Amx if isa.is_available() => {
+            // SAFETY: available.
+            unsafe { x86::dpbusd() }
+        }
+        _ => scalar_int8(),
+    })
+}
+
+/// Floating-point operations a second with `isa` on all threads, two a fused multiply-add of `f32`.
+pub fn f32_flops(isa: Isa, pool: &Pool) -> f64 {
+    best_rate(pool, || match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 | Isa::Amx if isa.is_available() => {
+            // SAFETY: available.
+            unsafe { x86::fma512() }
+        }
+        _ => scalar_f32(),
+    })
+}
+
+/// Bytes a second that all threads together read from memory, in sequence, from an array of `bytes` bytes. To measure
+/// memory and not a cache, `bytes` has to be several times the last-level cache; 512 MiB is enough for most machines.
+///
+/// # Panics
+/// When there is no memory for the array.
+pub fn read_bandwidth(pool: &Pool, bytes: usize) -> f64 {
+    const BLOCK: usize = 64 << 10;
+    /// Blocks that a thread takes at a time: a quarter of a millisecond or less, seldom interrupted.
+    const SPAN: usize = 16;
+    let blocks = (bytes / BLOCK).max(pool.threads());
+    let memory = AlignedBytes::uninit(blocks * BLOCK).expect("memory to measure bandwidth with");
+    let start = memory.as_mut_ptr() as usize;
+    pool.run(&|worker| {
+        worker.for_each(blocks, SPAN, |range| {
+            // SAFETY: these blocks are inside the memory and this thread's alone.
+            unsafe { ((start + range.start * BLOCK) as *mut u8).write_bytes(1, range.len() * BLOCK) };
+        });
+    });
+    let mut best = 0.0f64;
+    for _ in 0..ROUNDS {
+        let rates = Mutex::new(0.0);
+        pool.run(&|worker| {
+            let mut times = Vec::with_capacity(blocks / SPAN + 1);
+            worker.for_each(blocks, SPAN, |range| {
+                let begin = Instant::now();
+                for block in range.clone() {
+                    // SAFETY: written above; nothing writes it now.
+                    let words = unsafe {
+                        std::slice::from_raw_parts((start + block * BLOCK) as *const u64, BLOCK / 8)
+                    };
+                    black_box(read(words));
+                }
+                times.push(begin.elapsed().as_secs_f64() / range.len() as f64);
+            });
+            times.sort_by(f64::total_cmp);
+            if let Some(median) = times.get(times.len() / 2) {
+                *rates.lock().unwrap_or_else(PoisonError::into_inner) += BLOCK as f64 / median;
+            }
+        });
+        best = best.max(rates.into_inner().unwrap_or_else(PoisonError::into_inner));
+    }
+    drop(memory);
+    best
+}
+
+/// Reads every word, in the widest loads that the processor has.
+fn read(words: &[u64]) -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if Isa::Avx512.is_available() {
+            // SAFETY: available.
+            return unsafe { x86::read512(words) };
+        }
+        if Isa::Avx2.is_available() {
+            // SAFETY: available.
+            return unsafe { x86::read256(words) };
+        }
+    }
+    read_portable(words)
+}
+
+#[inline(always)]
+fn read_portable(words: &[u64]) -> u64 {
+    words.iter().fold(0, |all, word| all | word)
+}
+
+/// Runs `work`, which returns the operations it did, on all threads, and returns the best rate seen.
+fn best_rate(pool: &Pool, work: impl Fn() -> u64 + Sync) -> f64 {
+    let mut best = 0.0f64;
+    for _ in 0..ROUNDS {
+        let total = std::sync::atomic::AtomicU64::new(0);
+        let begin = Instant::now();
+        pool.run(&|_| {
+            total.fetch_add(work(), std::sync::atomic::Ordering::Relaxed);
+        });
+        best = best.max(total.into_inner() as f64 / begin.elapsed().as_secs_f64());
+    }
+    best
+}
+
+/// Steps of a peak loop: some milliseconds.
+const STEPS: u64 = 1 << 20;
+
+fn scalar_int8() -> u64 {
+    let (u, a) = (black_box([3u8; 64]), black_box([-5i8; 64]));
+    let mut sums = [0i32; 64];
+    for _ in 0..STEPS / 8 {
+        for ((sum, u), a) in sums.iter_mut().zip(u).zip(black_box(&a)) {
+            *sum = sum.wrapping_add(i32::from(u) * i32::from(*a));
+        }
+    }
+    black_box(sums);
+    STEPS / 8 * 64 * 2
+}
+
+fn scalar_f32() -> u64 {
+    let (w, x) = (black_box([0.5f32; 32]), black_box([0.25f32; 32]));
+    let mut sums = [0f32; 32];
+    for _ in 0..STEPS / 8 {
+        for ((sum, w), x) in sums.iter_mut().zip(w).zip(black_box(&x)) {
+            *sum += w * x;
+        }
+    }
+    black_box(sums);
+    STEPS / 8 * 32 * 2
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{STEPS, black_box, read_portable};
+    use std::arch::x86_64::*;
+
+    /// Independent sums: enough to hide the latency of any processor's multiply-add.
+    const SUMS: usize = 16;
+
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    pub(super) fn dpbusd() -> u64 {
+        let (u, a) = (black_box(_mm512_set1_epi8(3)), black_box(_mm512_set1_epi8(-5)));
+        let mut sums = [_mm512_setzero_si512(); SUMS];
+        for _ in 0..STEPS {
+            for sum in &mut sums {
+                *sum = _mm512_dpbusd_epi32(*sum, u, a);
+            }
+        }
+        black_box(sums);
+        STEPS * SUMS as u64 * 64 * 2
+    }
+
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn fma512() -> u64 {
+        let (w, x) = (black_box(_mm512_set1_ps(0.5)), black_box(_mm512_set1_ps(0.25)));
+        let mut sums = [_mm512_setzero_ps(); SUMS];
+        for _ in 0..STEPS {
+            for sum in &mut sums {
+                *sum = _mm512_fmadd_ps(w, x, *sum);
+            }
+        }
+        black_box(sums);
+        STEPS * SUMS as u64 * 16 * 2
+    }
+
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn read512(words: &[u64]) -> u64 {
+        read_portable(words)
+    }
+
+    #[target_feature(enable = "avx2")]
+    pub(super) fn read256(words: &[u64]) -> u64 {
+        read_portable(words)
+    }
+}
