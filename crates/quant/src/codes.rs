@@ -8,7 +8,7 @@
 //!
 //! `d` and `dmin` are exact `f32` values of what the block stores. Where a type has no sub-scales `scales` is 1, and
 //! where it has no minimum `dmin` and `mins` are 0; a multiplication by 1 and a subtraction of 0 change no bit, so
-//! that the formula still gives the very bits that [`dequantize`](crate::dequantize) gives. What differs is the [`Grid`]:
+//! that the formula still gives the very bits that [`dequantize`](crate::dequantize()) gives. What differs is the [`Grid`]:
 //!
 //! | type | block | group | codes | level(code) | scales | mins | `d`, `dmin` from |
 //! | --- | --- | --- | --- | --- | --- | --- | --- |

@@ -1,6 +1,6 @@
 //! Blocks with scales and minima: Q2_K, Q4_K, Q5_K.
 //!
-//! The search is that of [`symmetric`](super::symmetric) in two dimensions: for fixed codes the best scale and minimum
+//! The search is that of [`symmetric`](mod@super::symmetric) in two dimensions: for fixed codes the best scale and minimum
 //! of a group are a linear least-squares fit, and so are those of the block for fixed codes and integers.
 
 use super::levels::{Magnitude, clamp, inverse, magnitude, round, sums};
