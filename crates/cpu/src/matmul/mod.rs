@@ -43,7 +43,10 @@
 //! | `neon.rs` | AArch64 |
 
 pub mod activations;
+mod float;
 mod format;
+mod integer;
+mod lanes;
 mod memory;
 mod packed;
 pub mod peak;
@@ -96,6 +99,22 @@ impl Default for Scratch {
     }
 }
 
+/// Asks for the cache line at `at`, which need not be valid.
+#[inline(always)]
+pub(crate) fn prefetch(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: SSE is part of x86-64, and a prefetch never faults, whatever the address.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch(at.cast(), std::arch::x86_64::_MM_HINT_T0)
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: a prefetch never faults, whatever the address.
+    unsafe {
+        std::arch::asm!("prfm pldl1keep, [{}]", in(reg) at, options(nostack, preserves_flags))
+    }
+    let _ = at;
+}
+
 /// A product, as kernels get it.
 #[derive(Clone, Copy)]
 pub(crate) struct Task<'a> {
@@ -119,7 +138,7 @@ impl Task<'_> {
         let columns = PANEL_ROWS.min(self.weight.rows() - column);
         // SAFETY: these elements of `y` are this call's alone, as `matmul` was promised.
         unsafe {
-            let to = self.y.add(row * self.y_stride + column);
+            let to = self.y.wrapping_add(row * self.y_stride + column);
             if columns == PANEL_ROWS {
                 sums.copy_to_nonoverlapping(to, PANEL_ROWS);
             } else {
@@ -171,7 +190,8 @@ pub unsafe fn quantize_row(isa: Isa, x: &[f32], out: &Activations, row: usize) {
 /// Computes `y[m][n] = Σ_k x[m][k] · W[n][k]` for the rows `m` in `rows` and the columns `n` of the panels in `panels`
 /// (16 columns each; the last may have fewer).
 ///
-/// `y` points to element `[0][0]` of a row-major matrix whose rows are `y_stride` elements apart. Threads share a
+/// `y` points to where element `[0][0]` of a row-major matrix is or would be (it need not exist when it is not among
+/// those to be written), whose rows are `y_stride` elements apart. Threads share a
 /// product by calling this with different `panels` or `rows`; how they do changes no bit of the result.
 ///
 /// # Panics
