@@ -1,7 +1,7 @@
 //! The families: one file each, and the table of all.
 
 mod deepseek2;
-mod llama;
+pub(crate) mod llama;
 mod mistral;
 mod mixtral;
 mod qwen2;

@@ -1,0 +1,77 @@
+//! A model written as GGUF says what it said before.
+
+mod support;
+
+use std::path::Path;
+
+use autarky_family::convert::Options;
+use autarky_family::{Model, convert};
+use autarky_quant::DType;
+use support::{Expected, check, difference, logits, oracle};
+
+/// Converts a folder to GGUF and opens it.
+fn converted(folder: &Path, options: &Options, at: &Path) -> Model {
+    let model = Model::open(folder).unwrap();
+    let mut last = 0.0;
+    let written = convert(&model, at, options, &mut |p| last = p.written as f64 / p.total as f64).unwrap();
+    assert_eq!(last, 1.0, "progress does not reach the end");
+    assert_eq!(written.instead, []);
+    Model::open(at).unwrap()
+}
+
+#[test]
+fn a_converted_model_computes_the_same() {
+    let Some(oracle) = oracle() else { return };
+    let scratch = tempfile::tempdir().unwrap();
+    for name in [
+        "llama",
+        "llama_tied_rope3",
+        "llama_yarn",
+        "mistral_swa",
+        "mixtral",
+        "qwen2",
+        "qwen3",
+        "qwen3_moe",
+        "deepseek_v2",
+        "deepseek_v3",
+    ] {
+        let folder = oracle.join(name);
+        let before = Model::open(&folder).unwrap();
+        let after = converted(&folder, &Options::default(), &scratch.path().join(format!("{name}.gguf")));
+        assert_eq!(after.family(), before.family(), "{name}");
+        assert_eq!(after.warnings(), [""; 0], "{name}");
+        let expected = Expected::read(&folder);
+        check(&after, &expected, 1e-3, &format!("{name} as GGUF"));
+        let off = difference(&logits(&before, &expected.input), &logits(&after, &expected.input));
+        assert!(off < 2e-5, "{name}: conversion moves logits by {off}");
+    }
+}
+
+#[test]
+fn a_gguf_file_is_quantized_by_writing_it_again() {
+    let Some(oracle) = oracle() else { return };
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = oracle.join("qwen3_moe");
+    let f32_path = scratch.path().join("f32.gguf");
+    let mut options = Options::default();
+    options.metadata.insert("general.name", "a name");
+    let plain = converted(&folder, &options, &f32_path);
+    let path = scratch.path().join("q8.gguf");
+    let to_q8 = Options { dtype: Some(DType::Q8_0), ..Options::default() };
+    let written = convert(&plain, &path, &to_q8, &mut |_| {}).unwrap();
+    // Experts are 48 wide, which is not whole blocks of 32.
+    assert!(written.instead.iter().all(|(name, d)| name.contains("ffn_down_exps") && *d == DType::F16));
+    assert_eq!(written.instead.len(), 3);
+    let quantized = Model::open(&path).unwrap();
+    assert_eq!(quantized.dtypes()[0].dtype, DType::Q8_0);
+    let metadata = quantized.source().metadata().unwrap();
+    assert_eq!(metadata.get_str("general.name").unwrap(), "a name");
+    assert_eq!(metadata.get_u32("general.file_type").unwrap(), 7);
+    for spec in plain.graph().weights() {
+        let numbers = |m: &Model| m.weights().get(&spec.name).unwrap().to_f32(&spec.name).unwrap();
+        let (before, after) = (numbers(&plain), numbers(&quantized));
+        let largest = before.iter().fold(0.0_f32, |m, x| m.max(x.abs()));
+        // Half a step of 127 to the largest number, and the scale's own rounding to 11 bits.
+        assert!(difference(&before, &after) <= largest * (0.5 / 127.0 + 1.0 / 2048.0), "{}", spec.name);
+    }
+}
