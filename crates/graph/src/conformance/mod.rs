@@ -231,6 +231,12 @@ mod tests {
         assert!(report.passed(), "{report}");
     }
 
+    #[test]
+    fn rounded_activations_stay_within_their_bound() {
+        let report = run(&crate::reference::RoundedReference { group: 32 }, 2);
+        assert!(report.passed(), "{report}");
+    }
+
     /// A suite that passes everything tests nothing: a device that is wrong in one op must fail.
     #[test]
     fn a_device_that_is_wrong_is_found() {

@@ -10,12 +10,40 @@ use crate::device::{
     Abilities, Activations, BLOCK, Device, Limits, MemoryUse, Program, Step, Weights, fetch,
 };
 use crate::error::{CompileError, RunError};
-use crate::graph::{Graph, ValueId};
+use crate::graph::{Graph, ValueId, WeightId};
 use crate::op::Op;
 
 /// The device that says what is right.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reference;
+
+/// The reference with one thing added: what is multiplied by quantized weights is first rounded to 8-bit integers in
+/// groups, as [`Activations::Int8`] says. What a device with such products differs from this by is its own fault;
+/// what this differs from [`Reference`] by is the price of the rounding.
+#[derive(Clone, Copy, Debug)]
+pub struct RoundedReference {
+    /// Neighbours that share a scale.
+    pub group: usize,
+}
+
+impl Device for RoundedReference {
+    fn name(&self) -> &str {
+        "reference with rounded activations"
+    }
+
+    fn abilities(&self) -> Abilities {
+        Abilities { activations: Activations::Int8 { group: self.group }, ..Reference.abilities() }
+    }
+
+    fn compile(
+        &self,
+        graph: Arc<Graph>,
+        weights: &dyn Weights,
+        limits: Limits,
+    ) -> Result<Box<dyn Program>, CompileError> {
+        Ok(Box::new(Interpreter::new(graph, weights, limits, Some(self.group))?))
+    }
+}
 
 impl Device for Reference {
     fn name(&self) -> &str {
@@ -38,15 +66,7 @@ impl Device for Reference {
         weights: &dyn Weights,
         limits: Limits,
     ) -> Result<Box<dyn Program>, CompileError> {
-        let load = |spec: &crate::graph::WeightSpec| -> Result<Vec<f32>, CompileError> {
-            let numbers = fetch(weights, &spec.name, &spec.shape)?.to_f32(&spec.name)?;
-            weights.release(&spec.name);
-            Ok(numbers)
-        };
-        let weights = graph.weights().iter().map(load).collect::<Result<Vec<_>, _>>()?;
-        let caches = graph.caches().iter().map(|c| vec![0.0; limits.blocks * BLOCK * c.width()]).collect();
-        let values = graph.nodes().iter().map(|_| Value::default()).collect();
-        Ok(Box::new(Interpreter { graph, limits, weights, caches, values }))
+        Ok(Box::new(Interpreter::new(graph, weights, limits, None)?))
     }
 }
 
@@ -61,6 +81,8 @@ struct Interpreter {
     graph: Arc<Graph>,
     limits: Limits,
     weights: Vec<Vec<f32>>,
+    /// For every weight, the group in which what it multiplies is rounded.
+    rounding: Vec<Option<usize>>,
     /// One a layer: position by position, keys of all heads and then values of all heads.
     caches: Vec<Vec<f32>>,
     values: Vec<Value>,
@@ -73,6 +95,32 @@ struct Place {
 }
 
 impl Interpreter {
+    fn new(
+        graph: Arc<Graph>,
+        source: &dyn Weights,
+        limits: Limits,
+        group: Option<usize>,
+    ) -> Result<Interpreter, CompileError> {
+        let (mut weights, mut rounding) = (Vec::new(), Vec::new());
+        for spec in graph.weights() {
+            let tensor = fetch(source, &spec.name, &spec.shape)?;
+            weights.push(tensor.to_f32(&spec.name)?);
+            rounding.push(group.filter(|_| !tensor.dtype.is_float()));
+            source.release(&spec.name);
+        }
+        let caches = graph.caches().iter().map(|c| vec![0.0; limits.blocks * BLOCK * c.width()]).collect();
+        let values = graph.nodes().iter().map(|_| Value::default()).collect();
+        Ok(Interpreter { graph, limits, weights, rounding, caches, values })
+    }
+
+    /// W x for every row of `x`, with x rounded where that is asked for.
+    fn product(&self, x: &[f32], id: WeightId, w: &[f32], inner: usize) -> Vec<f32> {
+        match self.rounding[id.index()] {
+            None => ops::linear(x, w, inner),
+            Some(group) => ops::linear(&ops::round(x, inner, group), w, inner),
+        }
+    }
+
     fn numbers(&self, value: ValueId) -> &[f32] {
         &self.values[value.index()].numbers
     }
@@ -82,7 +130,7 @@ impl Interpreter {
         let node = &graph.nodes()[index];
         let arg = |i: usize| self.numbers(node.args[i]);
         let shape = |i: usize| &graph.node(node.args[i]).shape;
-        let weight = |id: crate::graph::WeightId| self.weights[id.index()].as_slice();
+        let weight = |id: WeightId| self.weights[id.index()].as_slice();
         let numbers = match &node.op {
             Op::Input { slot } => step.inputs[*slot].to_vec(),
             Op::Embed { table } => {
@@ -91,7 +139,7 @@ impl Interpreter {
                 step.tokens.iter().flat_map(row).copied().collect()
             }
             Op::Linear { weight: w, bias } => {
-                let mut y = ops::linear(arg(0), weight(*w), shape(0).width());
+                let mut y = self.product(arg(0), *w, weight(*w), shape(0).width());
                 if let Some(b) = bias {
                     y.chunks_exact_mut(node.shape.width()).for_each(|row| ops::add_to(row, weight(*b)));
                 }
@@ -101,7 +149,7 @@ impl Interpreter {
                 let (inner, out) = (shape(0).last(), node.shape.last());
                 let heads = node.shape.features()[0];
                 let head = |(h, x): (usize, &[f32])| {
-                    ops::linear(x, &weight(*w)[h % heads * out * inner..][..out * inner], inner)
+                    self.product(x, *w, &weight(*w)[h % heads * out * inner..][..out * inner], inner)
                 };
                 arg(0).chunks_exact(inner).enumerate().flat_map(head).collect()
             }
@@ -188,14 +236,14 @@ impl Interpreter {
                 for (i, x) in arg(0).chunks_exact(width).enumerate() {
                     for j in i * top..(i + 1) * top {
                         let (expert, share) = (routing.experts[j], routing.numbers[j]);
-                        let gate = ops::linear(x, of(e.gate, expert), width);
-                        let up = ops::linear(x, of(e.up, expert), width);
+                        let gate = self.product(x, e.gate, of(e.gate, expert), width);
+                        let up = self.product(x, e.up, of(e.up, expert), width);
                         let hidden: Vec<f32> = gate
                             .iter()
                             .zip(&up)
                             .map(|(&g, u)| ops::activation(e.activation, g) * u)
                             .collect();
-                        let down = ops::linear(&hidden, of(e.down, expert), inner);
+                        let down = self.product(&hidden, e.down, of(e.down, expert), inner);
                         y[i * width..][..width].iter_mut().zip(down).for_each(|(y, d)| *y += share * d);
                     }
                 }

@@ -8,6 +8,16 @@ pub(crate) fn linear(x: &[f32], w: &[f32], inner: usize) -> Vec<f32> {
     x.chunks_exact(inner).flat_map(|x| w.chunks_exact(inner).map(row(x))).collect()
 }
 
+/// Every row of `x` (each `inner` wide) in groups, rounded to whole multiples of the group's largest magnitude / 127.
+pub(crate) fn round(x: &[f32], inner: usize, group: usize) -> Vec<f32> {
+    let round = |g: &[f32]| {
+        let step = g.iter().fold(0.0f32, |m, x| m.max(x.abs())) / 127.0;
+        let one = move |&x: &f32| if step > 0.0 { (x / step).round_ties_even() * step } else { 0.0 };
+        g.iter().map(one).collect::<Vec<f32>>()
+    };
+    x.chunks(inner).flat_map(|row| row.chunks(group).flat_map(round)).collect()
+}
+
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>() as f32
 }
