@@ -134,13 +134,10 @@ impl<'a> Cursor<'a> {
     pub(crate) fn count(&mut self, item_bytes: usize, field: fmt::Arguments<'_>) -> Result<usize, Error> {
         let at = self.at;
         let count = self.u64(field)?;
-        let needed = u128::from(count) * item_bytes as u128;
-        if needed > self.remaining() as u128 {
-            return Err(Error::Truncated {
-                place: self.place(at, field),
-                needed: u64::try_from(needed).unwrap_or(u64::MAX),
-                available: self.remaining() as u64,
-            });
+        let needed = count.saturating_mul(item_bytes as u64);
+        if needed > self.remaining() as u64 {
+            let (place, available) = (self.place(at, field), self.remaining() as u64);
+            return Err(Error::Truncated { place, needed, available });
         }
         // It fits: at most `remaining()`, unless the items have no size, which no caller asks.
         Ok(count as usize)

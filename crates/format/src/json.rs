@@ -12,6 +12,18 @@ use crate::error::Error;
 /// Objects and arrays within each other that are followed.
 const MAX_DEPTH: usize = 32;
 
+/// Bytes of a key. Keys are names of tensors, which errors quote.
+const MAX_KEY_BYTES: usize = 65_535;
+
+/// Bytes of a string: training settings kept as one string of a model's metadata stay far below.
+const MAX_STRING_BYTES: usize = 8 << 20;
+
+/// Bytes of a number or a word that are looked at.
+const MAX_TOKEN_BYTES: usize = 1024;
+
+/// What passing over a value takes from the budget.
+const SKIP_COST: usize = 16;
+
 /// A place in JSON text, moving forward value by value.
 pub(crate) struct Json<'a, 'b> {
     pub(crate) cursor: Cursor<'a>,
@@ -40,6 +52,13 @@ impl<'a, 'b> Json<'a, 'b> {
         self.sequence(b'{', b'}', field, |json| {
             let at = json.at();
             let key = json.string(format_args!("key in {field}"))?;
+            if key.len() > MAX_KEY_BYTES {
+                return Err(Error::TooLarge {
+                    place: json.cursor.place(at, format_args!("length of key in {field}")),
+                    value: key.len() as u64,
+                    limit: MAX_KEY_BYTES as u64,
+                });
+            }
             json.byte(b':', format_args!("value of {key:?} in {field}"))?;
             entry(json, key, at)
         })
@@ -91,31 +110,38 @@ impl<'a, 'b> Json<'a, 'b> {
     pub(crate) fn string(&mut self, field: Arguments<'_>) -> Result<Cow<'a, str>, Error> {
         self.byte(b'"', field)?;
         let start = self.cursor.at();
-        let rest = self.cursor.rest();
+        let all = self.cursor.rest();
+        let rest = all.get(..MAX_STRING_BYTES).unwrap_or(all);
+        let mut length = 0;
         let mut escaped = false;
-        let mut skip = false;
-        let length = rest.iter().position(|&byte| {
-            if skip {
-                skip = false;
-                return false;
+        loop {
+            let ahead = rest.get(length..).unwrap_or_default();
+            let stop = ahead.iter().position(|b| matches!(b, b'"' | b'\\' | 0..0x20)).unwrap_or(ahead.len());
+            length += stop;
+            match ahead.get(stop) {
+                Some(b'"') => break,
+                Some(b'\\') => {
+                    escaped = true;
+                    length += 2;
+                }
+                Some(_) => {
+                    let problem = "a control character stands unescaped in a string";
+                    return Err(self.cursor.invalid(start + length, field, problem));
+                }
+                None if rest.len() < all.len() => {
+                    return Err(Error::TooLarge {
+                        place: self.cursor.place(start, format_args!("length of the string of {field}")),
+                        value: length as u64,
+                        limit: MAX_STRING_BYTES as u64,
+                    });
+                }
+                None => {
+                    let field = format_args!("end of the string of {field}");
+                    return Err(self.cursor.truncated(rest.len() as u64 + 1, field));
+                }
             }
-            skip = byte == b'\\';
-            escaped |= skip;
-            byte == b'"'
-        });
-        let Some(length) = length else {
-            return Err(self
-                .cursor
-                .truncated(rest.len() as u64 + 1, format_args!("end of the string of {field}")));
-        };
-        let bytes = self.cursor.take(length, field)?;
-        if let Some(i) = bytes.iter().position(|b| *b < 0x20) {
-            return Err(self.cursor.invalid(
-                start + i,
-                field,
-                "a control character stands unescaped in a string",
-            ));
         }
+        let bytes = self.cursor.take(length, field)?;
         let text = std::str::from_utf8(bytes).map_err(|e| {
             self.cursor.invalid(start + e.valid_up_to(), field, "the text is not valid UTF-8 at this byte")
         })?;
@@ -132,10 +158,9 @@ impl<'a, 'b> Json<'a, 'b> {
     /// A whole number without sign, fraction or exponent.
     pub(crate) fn unsigned(&mut self, field: Arguments<'_>) -> Result<u64, Error> {
         let at = self.at();
-        let token = self.cursor.rest();
-        let length = token.iter().position(|b| !is_number_byte(*b)).unwrap_or(token.len());
-        let token = self.cursor.take(length, field)?;
-        let digits = token.iter().all(u8::is_ascii_digit) && (token.first() != Some(&b'0') || length == 1);
+        let token = self.token(is_number_byte);
+        let digits =
+            token.iter().all(u8::is_ascii_digit) && (token.first() != Some(&b'0') || token.len() == 1);
         let number = std::str::from_utf8(token).ok().filter(|_| digits).and_then(|t| t.parse().ok());
         number.ok_or_else(|| {
             let shown = token.get(..token.len().min(40)).unwrap_or_default().escape_ascii();
@@ -146,14 +171,14 @@ impl<'a, 'b> Json<'a, 'b> {
     /// Any value, checked to be JSON and forgotten.
     pub(crate) fn skip(&mut self, field: Arguments<'_>) -> Result<(), Error> {
         let at = self.at();
+        // Nothing is kept, but time is bounded by the same budget.
+        self.cursor.charge(self.budget, SKIP_COST, at, field)?;
         match self.cursor.rest().first() {
             Some(b'{') => self.object(field, |json, _, _| json.skip(field)),
             Some(b'[') => self.array(field, |json| json.skip(field)),
             Some(b'"') => self.string(field).map(drop),
             _ => {
-                let rest = self.cursor.rest();
-                let length = rest.iter().position(|b| !is_number_byte(*b) && !b.is_ascii_lowercase());
-                let token = self.cursor.take(length.unwrap_or(rest.len()), field)?;
+                let token = self.token(|b| is_number_byte(b) || b.is_ascii_lowercase());
                 let known = matches!(token, b"true" | b"false" | b"null") || is_number(token);
                 known.then_some(()).ok_or_else(|| self.cursor.invalid(at, field, "this is not a JSON value"))
             }
@@ -169,10 +194,26 @@ impl<'a, 'b> Json<'a, 'b> {
         Err(self.cursor.invalid(at, field, "something follows the end of the JSON text"))
     }
 
+    /// The bytes ahead that belong to a number or a word, as far as any sensible one reaches.
+    fn token(&mut self, belongs: impl Fn(u8) -> bool) -> &'a [u8] {
+        let rest = self.cursor.rest();
+        let ahead = rest.get(..MAX_TOKEN_BYTES).unwrap_or(rest);
+        let length = ahead.iter().position(|b| !belongs(*b)).unwrap_or(ahead.len());
+        self.cursor.rewind(self.cursor.at() + length);
+        ahead.get(..length).unwrap_or_default()
+    }
+
     fn skip_space(&mut self) {
         let rest = self.cursor.rest();
+        if rest.first().is_none_or(|b| *b > b' ') {
+            return;
+        }
+        // Headers are padded by many spaces.
+        let (sixteens, _) = rest.as_chunks::<16>();
+        let spaces = sixteens.iter().take_while(|chunk| **chunk == [b' '; 16]).count() * 16;
+        let rest = rest.get(spaces..).unwrap_or_default();
         let blank = rest.iter().position(|b| !matches!(b, b' ' | b'\n' | b'\r' | b'\t'));
-        self.cursor.rewind(self.cursor.at() + blank.unwrap_or(rest.len()));
+        self.cursor.rewind(self.cursor.at() + spaces + blank.unwrap_or(rest.len()));
     }
 
     fn next_is(&mut self, byte: u8) -> bool {

@@ -29,8 +29,8 @@ pub(super) const MAX_DIMS: u32 = 4;
 const LEAST_KEY_BYTES: usize = 8 + 4 + 1;
 const LEAST_TENSOR_BYTES: usize = 8 + 4 + 4 + 8;
 
-/// Memory that a key takes beside its name's bytes: the entry, the index, their growth.
-const KEY_COST: usize = 256;
+/// What a key takes from the budget beside its name's bytes: more than its memory, since a file has few.
+const KEY_COST: usize = 1024;
 
 /// A tensor's description: everything but its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -253,16 +253,20 @@ fn offsets(json: &mut Json<'_, '_>, field: Arguments<'_>) -> Result<[u64; 2], Er
     let at = json.at();
     let mut offsets = [0; 2];
     let mut count = 0;
+    let wrong = |json: &Json<'_, '_>, what: &str| {
+        json.cursor.invalid(at, field, format!("{what} where begin and end should be two numbers"))
+    };
     json.array(field, |json| {
         let offset = json.unsigned(field)?;
-        if let Some(slot) = offsets.get_mut(count) {
-            *slot = offset;
+        match offsets.get_mut(count) {
+            Some(slot) => *slot = offset,
+            None => return Err(wrong(json, "more")),
         }
         count += 1;
         Ok(())
     })?;
-    if count != 2 {
-        return Err(json.cursor.invalid(at, field, format!("{count} numbers where begin and end should be")));
+    if count < 2 {
+        return Err(wrong(json, "fewer"));
     }
     Ok(offsets)
 }

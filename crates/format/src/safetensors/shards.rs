@@ -18,6 +18,9 @@ pub(super) const INDEX_NAME: &str = "model.safetensors.index.json";
 /// Shards of one model; the largest published ones have fewer than 200.
 const MAX_SHARDS: usize = 10_000;
 
+/// Bytes of a file's name on the systems in use.
+const MAX_FILE_NAME: usize = 255;
+
 /// Memory that an entry takes beside its name.
 const ENTRY_COST: usize = size_of::<Entry<'static>>() * 2;
 
@@ -103,7 +106,9 @@ fn check_file_name(
     at: usize,
     field: std::fmt::Arguments<'_>,
 ) -> Result<(), Error> {
-    let plain = name.ends_with(".safetensors") && !name.contains(['/', '\\', ':', '\0']);
+    let plain = name.len() <= MAX_FILE_NAME
+        && name.ends_with(".safetensors")
+        && !name.contains(['/', '\\', ':', '\0']);
     if !plain {
         let shown: String = name.chars().take(80).collect();
         let problem = format!("{shown:?} is not the name of a .safetensors file in the index's own folder");
