@@ -6,17 +6,14 @@
 //! Helpers are `inline(always)` without `target_feature`: they only ever become part of the two entry functions, which
 //! have it. Their `# Safety` is the same throughout: the processor has the features of [`matmul`].
 
-use super::activations::{ActivationKind, quantize_row_portable};
-use super::format::{
-    CHUNK, CHUNK_GROUPS, Format, GROUP, GROUP_CODES, PANEL_ROWS, Scales, float_len, with_format,
-};
+use super::activations::quantize_row_portable;
+use super::format::{CHUNK, CHUNK_GROUPS, Format, GROUP, GROUP_CODES, PANEL_ROWS, with_format};
+use super::integer::{self, Block, Integer};
+use super::lanes::{ChunkScales, Lanes, groups_of};
 use super::unpack::Unpacked;
-use super::{Activations, ROW_BLOCK, ScratchParts, Task};
-use autarky_quant::DType;
+use super::{Activations, ScratchParts, Task, float, prefetch};
 use std::arch::x86_64::*;
 
-/// Up to this many rows, a group is unpacked in registers and used at once.
-const FEW_ROWS: usize = 4;
 /// How far ahead of its use packed weights are fetched, in bytes.
 const PREFETCH: usize = 4096;
 
@@ -32,33 +29,28 @@ pub(super) unsafe fn quantize_row(x: &[f32], out: &Activations, row: usize) {
 /// As [`super::matmul`], whose checks were made; the processor has these features.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 pub(super) unsafe fn matmul(task: &Task<'_>, scratch: &mut ScratchParts) {
-    debug_assert!(task.activations.shape().kind() != ActivationKind::Bf16);
     // SAFETY: the caller's promise.
     unsafe {
-        with_format!(task.weight.dtype(), F => quantized::<F>(task, scratch), else float(task, scratch))
+        with_format!(
+            task.weight.dtype(),
+            F => quantized::<F>(task, scratch),
+            else float::product::<Zmm, 12>(task, scratch)
+        )
     }
 }
 
 /// # Safety
 /// As [`matmul`].
-#[inline(always)]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 unsafe fn quantized<F: Format>(task: &Task<'_>, scratch: &mut ScratchParts) {
-    let (start, end) = task.rows;
     // SAFETY: as the caller's.
     unsafe {
-        match end - start {
+        match task.rows.1 - task.rows.0 {
             1 => few_rows::<F, 1>(task),
             2 => few_rows::<F, 2>(task),
             3 => few_rows::<F, 3>(task),
-            FEW_ROWS => few_rows::<F, FEW_ROWS>(task),
-            _ => {
-                for first in (start..end).step_by(ROW_BLOCK) {
-                    let rows = ROW_BLOCK.min(end - first);
-                    for panel in task.panels.0..task.panels.1 {
-                        many_rows::<F>(task, scratch, panel, first, rows);
-                    }
-                }
-            }
+            4 => few_rows::<F, 4>(task),
+            _ => integer::product::<F, Vnni>(task, scratch),
         }
     }
 }
@@ -129,83 +121,79 @@ unsafe fn unpack_group<F: Format>(group: *const u8) -> [__m512i; 8] {
     }
 }
 
-/// 16 f16 numbers.
-#[inline(always)]
-unsafe fn load_halves(from: *const u8) -> __m512 {
-    // SAFETY: `from` points to 32 bytes.
-    unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
-}
+/// Sixteen lanes in one register.
+#[derive(Clone, Copy)]
+pub(super) struct Zmm(__m512);
 
-/// The scales of a packed chunk.
-struct ChunkScales {
-    d: __m512,
-    dmin: __m512,
-    at: *const u8,
-}
-
-impl ChunkScales {
+// SAFETY of all: the caller of a `Lanes` function has the features and valid pointers.
+#[allow(clippy::undocumented_unsafe_blocks)]
+impl Lanes for Zmm {
     #[inline(always)]
-    unsafe fn new<F: Format>(scales: *const u8) -> ChunkScales {
-        let spec = &F::SPEC;
-        // SAFETY: `scales` points to the scales of a packed chunk.
+    unsafe fn splat(x: f32) -> Self {
+        unsafe { Zmm(_mm512_set1_ps(x)) }
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        unsafe { Zmm(_mm512_loadu_ps(from)) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        unsafe { _mm512_storeu_ps(to, self.0) }
+    }
+    #[inline(always)]
+    unsafe fn load_f16(from: *const u8) -> Self {
+        unsafe { Zmm(_mm512_cvtph_ps(_mm256_loadu_si256(from.cast()))) }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16_pairs(from: *const u8) -> [Self; 2] {
         unsafe {
-            let zero = _mm512_setzero_ps();
-            match spec.scales {
-                Scales::Plain | Scales::Exponent => ChunkScales { d: zero, dmin: zero, at: scales },
-                Scales::Super | Scales::SuperNibbles if spec.mins => ChunkScales {
-                    d: load_halves(scales),
-                    dmin: load_halves(scales.add(32)),
-                    at: scales.add(64),
-                },
-                Scales::Super | Scales::SuperNibbles => {
-                    ChunkScales { d: load_halves(scales), dmin: zero, at: scales.add(32) }
-                }
-            }
+            let pairs = _mm512_loadu_si512(from.cast());
+            let second = _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff_0000_u32 as i32));
+            [Zmm(_mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16))), Zmm(_mm512_castsi512_ps(second))]
         }
     }
-
-    /// The scales and negated minima of scale group `index` of the chunk.
     #[inline(always)]
-    unsafe fn group<F: Format>(&self, index: usize) -> (__m512, __m512) {
-        let spec = &F::SPEC;
-        let negate = |v: __m512| unsafe { _mm512_xor_ps(v, _mm512_set1_ps(-0.0)) };
-        let each = if spec.mins { 2 } else { 1 };
-        // SAFETY: the scale group is inside the chunk.
+    unsafe fn load_i8(from: *const u8) -> Self {
+        unsafe { Zmm(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast())))) }
+    }
+    #[inline(always)]
+    unsafe fn load_u8(from: *const u8) -> Self {
+        unsafe { Zmm(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast())))) }
+    }
+    #[inline(always)]
+    unsafe fn load_nibbles(from: *const u8) -> [Self; 2] {
         unsafe {
-            let zero = _mm512_setzero_ps();
-            let bytes = |slot: usize| _mm_loadu_si128(self.at.add(slot * PANEL_ROWS).cast());
-            match spec.scales {
-                Scales::Plain => {
-                    let d = load_halves(self.at.add(index * each * 32));
-                    let min = if spec.mins { load_halves(self.at.add((index * 2 + 1) * 32)) } else { zero };
-                    (d, negate(min))
-                }
-                Scales::Exponent => {
-                    // 2^(e−128): exponent field e−1, or for 0 and 1 the subnormals 2^−128 and 2^−127.
-                    let e = _mm512_cvtepu8_epi32(bytes(index));
-                    let normal = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
-                    let small = _mm512_cmplt_epu32_mask(e, _mm512_set1_epi32(2));
-                    let subnormal = _mm512_sllv_epi32(_mm512_set1_epi32(0x0020_0000), e);
-                    (_mm512_castsi512_ps(_mm512_mask_mov_epi32(normal, small, subnormal)), zero)
-                }
-                Scales::Super => {
-                    let scale = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes(index * each)));
-                    let d = _mm512_mul_ps(self.d, scale);
-                    if !spec.mins {
-                        return (d, zero);
-                    }
-                    let min = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes(index * 2 + 1)));
-                    (d, negate(_mm512_mul_ps(self.dmin, min)))
-                }
-                Scales::SuperNibbles => {
-                    let both = _mm512_cvtepu8_epi32(bytes(index));
-                    let scale = _mm512_and_si512(both, _mm512_set1_epi32(15));
-                    let min = _mm512_srli_epi32(both, 4);
-                    let d = _mm512_mul_ps(self.d, _mm512_cvtepi32_ps(scale));
-                    (d, negate(_mm512_mul_ps(self.dmin, _mm512_cvtepi32_ps(min))))
-                }
-            }
+            let both = _mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast()));
+            let low = _mm512_and_si512(both, _mm512_set1_epi32(15));
+            [Zmm(_mm512_cvtepi32_ps(low)), Zmm(_mm512_cvtepi32_ps(_mm512_srli_epi32(both, 4)))]
         }
+    }
+    #[inline(always)]
+    unsafe fn load_exponents(from: *const u8) -> Self {
+        unsafe {
+            // Exponent field e − 1; for 0 and 1 the subnormals 2^−128 and 2^−127.
+            let e = _mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast()));
+            let normal = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
+            let small = _mm512_cmplt_epu32_mask(e, _mm512_set1_epi32(2));
+            let subnormal = _mm512_sllv_epi32(_mm512_set1_epi32(0x0020_0000), e);
+            Zmm(_mm512_castsi512_ps(_mm512_mask_mov_epi32(normal, small, subnormal)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        unsafe { Zmm(_mm512_add_ps(self.0, other.0)) }
+    }
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        unsafe { Zmm(_mm512_mul_ps(self.0, other.0)) }
+    }
+    #[inline(always)]
+    unsafe fn neg(self) -> Self {
+        unsafe { Zmm(_mm512_xor_ps(self.0, _mm512_set1_ps(-0.0))) }
+    }
+    #[inline(always)]
+    unsafe fn fma(self, x: Self, y: Self) -> Self {
+        unsafe { Zmm(_mm512_fmadd_ps(self.0, x.0, y.0)) }
     }
 }
 
@@ -233,23 +221,23 @@ unsafe fn few_rows<F: Format, const M: usize>(task: &Task<'_>) {
             let mut at = task.weight.panel(panel);
             let mut sums = [_mm512_setzero_ps(); M];
             for chunk in 0..task.weight.cols().div_ceil(CHUNK) {
-                let groups = (task.weight.cols() - chunk * CHUNK).min(CHUNK) / GROUP;
+                let groups = groups_of(task.weight.cols(), chunk);
                 let chunk_scales = at.add(groups * spec.group_bytes());
-                let scales = ChunkScales::new::<F>(chunk_scales);
+                let scales = ChunkScales::<Zmm>::new::<F>(chunk_scales);
                 let codes = a.codes(chunk, first);
                 let a_scales = a.scales(chunk, first);
                 for line in (0..spec.scale_bytes(groups)).step_by(64) {
-                    prefetch(chunk_scales.wrapping_add(line));
+                    prefetch(chunk_scales.wrapping_add(PREFETCH + line));
                 }
                 for group in 0..groups {
                     let packed = at.add(group * spec.group_bytes());
                     for line in (0..spec.group_bytes()).step_by(64) {
-                        prefetch(packed.wrapping_add(line));
+                        prefetch(packed.wrapping_add(PREFETCH + line));
                     }
                     let quads = unpack_group::<F>(packed);
                     for part in 0..parts {
                         let index = group * parts + part;
-                        let (scale, addend) = scales.group::<F>(index);
+                        let (Zmm(scale), Zmm(addend)) = scales.group::<F>(index);
                         for (m, sum) in sums.iter_mut().enumerate() {
                             let mut dots = _mm512_setzero_si512();
                             if spec.centred {
@@ -289,124 +277,129 @@ unsafe fn few_rows<F: Format, const M: usize>(task: &Task<'_>) {
     }
 }
 
-#[inline(always)]
-unsafe fn prefetch(at: *const u8) {
-    // SAFETY: a prefetch never faults, whatever the address.
-    unsafe { _mm_prefetch(at.wrapping_add(PREFETCH).cast(), _MM_HINT_T0) }
+/// The integer half of the kernels.
+struct Vnni;
+
+impl Integer for Vnni {
+    type Lanes = Zmm;
+
+    #[inline(always)]
+    unsafe fn unpack_codes<F: Format>(group: *const u8, out: &mut [u8; GROUP_CODES]) {
+        // SAFETY: the caller's promise; a group has eight quads.
+        unsafe {
+            for (quad, out) in unpack_group::<F>(group).iter().zip(out.chunks_exact_mut(64)) {
+                _mm512_storeu_si512(out.as_mut_ptr().cast(), *quad);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn block<F: Format>(
+        task: &Task<'_>,
+        unpacked: &Unpacked,
+        block: Block,
+        sums: &mut [[f32; PANEL_ROWS]],
+    ) {
+        let spec = &F::SPEC;
+        const { assert!(F::SPEC.centred != F::SPEC.mins) };
+        let mut rest = block;
+        let mut sums = sums.as_mut_ptr();
+        while rest.rows > 0 {
+            // Blocks as equal as can be: a short one cannot hide the latency of its multiply-adds.
+            let rows = if rest.rows >= 24 { 12 } else { rest.rows.div_ceil(rest.rows.div_ceil(12)) };
+            let now = Block { rows, ..rest };
+            // SAFETY: the caller's promise.
+            unsafe {
+                match (spec.scale_group == 16, spec.mins) {
+                    (false, false) => rows_of::<false, false>(task, unpacked, now, sums, spec.zero_shift),
+                    (false, true) => rows_of::<false, true>(task, unpacked, now, sums, 0),
+                    (true, false) => rows_of::<true, false>(task, unpacked, now, sums, spec.zero_shift),
+                    (true, true) => rows_of::<true, true>(task, unpacked, now, sums, 0),
+                }
+                sums = sums.add(rows);
+            }
+            rest.row += rows;
+            rest.rows -= rows;
+        }
+    }
 }
 
-/// `rows` rows from `first` on against one panel, a chunk at a time through the scratch.
+/// A block of up to 12 rows; `HALVES` if scales cover 16 elements.
 ///
 /// # Safety
-/// As [`matmul`].
+/// As [`matmul`]; the block lies inside the task, and `sums` has its rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-unsafe fn many_rows<F: Format>(
-    task: &Task<'_>,
-    scratch: &mut ScratchParts,
-    panel: usize,
-    first: usize,
-    rows: usize,
-) {
-    let spec = &F::SPEC;
-    let ScratchParts { unpacked, sums, .. } = scratch;
-    sums[..rows].fill([0.0; PANEL_ROWS]);
-    // SAFETY: pointers stay inside the panel and the activations' rows.
-    unsafe {
-        let mut at = task.weight.panel(panel);
-        for chunk in 0..task.weight.cols().div_ceil(CHUNK) {
-            let groups = (task.weight.cols() - chunk * CHUNK).min(CHUNK) / GROUP;
-            unpack_chunk::<F>(at, groups, unpacked);
-            at = at.add(spec.chunk_bytes(groups));
-            let mut row = 0;
-            while rows - row >= 12 {
-                block::<F, 12>(task, unpacked, groups, chunk, first + row, sums[row..].as_mut_ptr());
-                row += 12;
-            }
-            if rows - row >= 8 {
-                block::<F, 8>(task, unpacked, groups, chunk, first + row, sums[row..].as_mut_ptr());
-                row += 8;
-            }
-            if rows - row >= 4 {
-                block::<F, 4>(task, unpacked, groups, chunk, first + row, sums[row..].as_mut_ptr());
-                row += 4;
-            }
-            while row < rows {
-                block::<F, 1>(task, unpacked, groups, chunk, first + row, sums[row..].as_mut_ptr());
-                row += 1;
-            }
-        }
-        for (row, sums) in sums[..rows].iter().enumerate() {
-            task.store(first + row, panel, sums.as_ptr());
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn unpack_chunk<F: Format>(chunk: *const u8, groups: usize, out: &mut Unpacked) {
-    let spec = &F::SPEC;
-    // SAFETY: `chunk` points to a packed chunk of `groups` groups.
-    unsafe {
-        let scales = ChunkScales::new::<F>(chunk.add(groups * spec.group_bytes()));
-        for (group, out) in out.codes[..groups].iter_mut().enumerate() {
-            let quads = unpack_group::<F>(chunk.add(group * spec.group_bytes()));
-            let out: *mut [u8; GROUP_CODES] = out;
-            for (q, quad) in quads.iter().enumerate() {
-                _mm512_store_si512(out.cast::<__m512i>().add(q), *quad);
-            }
-        }
-        for index in 0..groups * GROUP / spec.scale_group {
-            let (scale, addend) = scales.group::<F>(index);
-            _mm512_store_ps(out.scales[index].as_mut_ptr(), scale);
-            if spec.mins {
-                _mm512_store_ps(out.addends[index].as_mut_ptr(), addend);
-            }
-        }
-    }
-}
-
-/// `M` rows from `row` on against an unpacked chunk; `sums` are theirs.
-#[inline(always)]
-unsafe fn block<F: Format, const M: usize>(
+unsafe fn rows_of<const HALVES: bool, const MINS: bool>(
     task: &Task<'_>,
     unpacked: &Unpacked,
-    groups: usize,
-    chunk: usize,
-    row: usize,
+    at: Block,
     sums: *mut [f32; PANEL_ROWS],
+    zero_shift: u32,
 ) {
-    let spec = &F::SPEC;
-    let a = task.activations;
-    let parts = GROUP / spec.scale_group;
+    let a = &task.activations;
+    // SAFETY: the caller's promise.
+    unsafe {
+        match at.rows {
+            1 => rows_block::<HALVES, MINS, 1>(a, unpacked, at, sums, zero_shift),
+            2 => rows_block::<HALVES, MINS, 2>(a, unpacked, at, sums, zero_shift),
+            3 => rows_block::<HALVES, MINS, 3>(a, unpacked, at, sums, zero_shift),
+            4 => rows_block::<HALVES, MINS, 4>(a, unpacked, at, sums, zero_shift),
+            5 => rows_block::<HALVES, MINS, 5>(a, unpacked, at, sums, zero_shift),
+            6 => rows_block::<HALVES, MINS, 6>(a, unpacked, at, sums, zero_shift),
+            7 => rows_block::<HALVES, MINS, 7>(a, unpacked, at, sums, zero_shift),
+            8 => rows_block::<HALVES, MINS, 8>(a, unpacked, at, sums, zero_shift),
+            9 => rows_block::<HALVES, MINS, 9>(a, unpacked, at, sums, zero_shift),
+            10 => rows_block::<HALVES, MINS, 10>(a, unpacked, at, sums, zero_shift),
+            11 => rows_block::<HALVES, MINS, 11>(a, unpacked, at, sums, zero_shift),
+            12 => rows_block::<HALVES, MINS, 12>(a, unpacked, at, sums, zero_shift),
+            rows => unreachable!("a block of {rows} rows"),
+        }
+    }
+}
+
+/// # Safety
+/// As [`rows_of`]; the block has `M` rows.
+#[inline(always)]
+unsafe fn rows_block<const HALVES: bool, const MINS: bool, const M: usize>(
+    a: &Activations,
+    unpacked: &Unpacked,
+    at: Block,
+    sums: *mut [f32; PANEL_ROWS],
+    zero_shift: u32,
+) {
+    let Block { chunk, groups, row, .. } = at;
+    let parts = if HALVES { 2 } else { 1 };
     let quads_of_part = 8 / parts;
+    let sums_of_row = CHUNK_GROUPS * parts;
     // SAFETY: the rows are inside the view, and `sums` has `M` of them.
     unsafe {
         let codes = a.codes(chunk, row);
         let a_scales = a.scales(chunk, row);
-        let scaled_sums = if parts == 1 { a.scaled_sums(chunk, row) } else { a.scaled_half_sums(chunk, row) };
-        // What accumulators start from, shifted for all groups at once.
-        let mut starts = [[_mm512_setzero_si512(); 1]; M];
-        let sums_of_row = CHUNK_GROUPS * parts;
-        if spec.centred {
+        let scaled_sums = if HALVES { a.scaled_half_sums(chunk, row) } else { a.scaled_sums(chunk, row) };
+        // What accumulators start from, −Z · Σ a, for all groups of a row at once.
+        let mut starts = [_mm512_setzero_si512(); M];
+        if !MINS {
+            let shift = _mm_cvtsi32_si128(zero_shift as i32);
             for (m, start) in starts.iter_mut().enumerate() {
-                let negated = if parts == 1 {
-                    _mm512_castsi256_si512(_mm256_loadu_si256(a.negated_sums(chunk, row + m).cast()))
-                } else {
+                let negated = if HALVES {
                     _mm512_loadu_si512(a.negated_half_sums(chunk, row + m).cast())
+                } else {
+                    _mm512_castsi256_si512(_mm256_loadu_si256(a.negated_sums(chunk, row + m).cast()))
                 };
-                start[0] = _mm512_sll_epi32(negated, _mm_cvtsi32_si128(spec.zero_shift as i32));
+                *start = _mm512_sll_epi32(negated, shift);
             }
         }
         let starts: *const i32 = (&raw const starts).cast();
         let mut totals = [_mm512_setzero_ps(); M];
         for (m, total) in totals.iter_mut().enumerate() {
-            *total = _mm512_load_ps(sums.add(m).cast());
+            *total = _mm512_loadu_ps(sums.add(m).cast());
         }
         for group in 0..groups {
             let weights = unpacked.codes[group].as_ptr();
             for part in 0..parts {
                 let index = group * parts + part;
                 let mut dots = [_mm512_setzero_si512(); M];
-                if spec.centred {
+                if !MINS {
                     for (m, dots) in dots.iter_mut().enumerate() {
                         *dots = _mm512_set1_epi32(*starts.add(m * 16 + index));
                     }
@@ -423,7 +416,7 @@ unsafe fn block<F: Format, const M: usize>(
                     let scale = _mm512_mul_ps(scale, a_scale);
                     *total = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[m]), scale, *total);
                 }
-                if spec.mins {
+                if MINS {
                     let addend = _mm512_load_ps(unpacked.addends[index].as_ptr());
                     for (m, total) in totals.iter_mut().enumerate() {
                         let sum = _mm512_set1_ps(*scaled_sums.add(m * sums_of_row + index));
@@ -433,239 +426,7 @@ unsafe fn block<F: Format, const M: usize>(
             }
         }
         for (m, total) in totals.iter().enumerate() {
-            _mm512_store_ps(sums.add(m).cast(), *total);
-        }
-    }
-}
-
-/// Panels that [`float_few`] runs side by side, so that each sum's chain of additions does not wait for itself.
-const SIDE_BY_SIDE: usize = 4;
-
-/// # Safety
-/// As [`matmul`].
-#[inline(always)]
-unsafe fn float(task: &Task<'_>, scratch: &mut ScratchParts) {
-    // SAFETY: as the caller's.
-    unsafe {
-        match task.weight.dtype() {
-            DType::F32 => float_of::<F32>(task, scratch),
-            DType::F16 => float_of::<F16>(task, scratch),
-            _ => float_of::<Bf16>(task, scratch),
-        }
-    }
-}
-
-/// A float type's packed chunk.
-trait Widen {
-    const DTYPE: DType;
-    /// Elements `k` and `k + 1` of 16 rows; `k` is even.
-    ///
-    /// # Safety
-    /// `chunk` points to a packed chunk with both elements.
-    unsafe fn two(chunk: *const u8, k: usize) -> [__m512; 2];
-    /// Element `k` of 16 rows; `k` is even.
-    ///
-    /// # Safety
-    /// `chunk` points to a packed chunk with the element.
-    unsafe fn one(chunk: *const u8, k: usize) -> __m512;
-}
-
-struct F32;
-struct F16;
-struct Bf16;
-
-impl Widen for F32 {
-    const DTYPE: DType = DType::F32;
-    #[inline(always)]
-    unsafe fn two(chunk: *const u8, k: usize) -> [__m512; 2] {
-        // SAFETY: the caller's promise.
-        unsafe { [_mm512_loadu_ps(chunk.add(k * 64).cast()), _mm512_loadu_ps(chunk.add(k * 64 + 64).cast())] }
-    }
-    #[inline(always)]
-    unsafe fn one(chunk: *const u8, k: usize) -> __m512 {
-        // SAFETY: the caller's promise.
-        unsafe { _mm512_loadu_ps(chunk.add(k * 64).cast()) }
-    }
-}
-
-impl Widen for F16 {
-    const DTYPE: DType = DType::F16;
-    #[inline(always)]
-    unsafe fn two(chunk: *const u8, k: usize) -> [__m512; 2] {
-        // SAFETY: the caller's promise.
-        unsafe { [load_halves(chunk.add(k * 32)), load_halves(chunk.add(k * 32 + 32))] }
-    }
-    #[inline(always)]
-    unsafe fn one(chunk: *const u8, k: usize) -> __m512 {
-        // SAFETY: the caller's promise.
-        unsafe { load_halves(chunk.add(k * 32)) }
-    }
-}
-
-impl Widen for Bf16 {
-    const DTYPE: DType = DType::BF16;
-    #[inline(always)]
-    unsafe fn two(chunk: *const u8, k: usize) -> [__m512; 2] {
-        // SAFETY: the caller's promise; a pair of elements of a row is one 32-bit lane.
-        unsafe {
-            let pairs = _mm512_loadu_si512(chunk.add(k * 32).cast());
-            let high = _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff_0000_u32 as i32));
-            [_mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16)), _mm512_castsi512_ps(high)]
-        }
-    }
-    #[inline(always)]
-    unsafe fn one(chunk: *const u8, k: usize) -> __m512 {
-        // SAFETY: the caller's promise; chunks are padded to whole pairs.
-        unsafe { Self::two(chunk, k)[0] }
-    }
-}
-
-/// # Safety
-/// As [`matmul`].
-#[inline(always)]
-unsafe fn float_of<W: Widen>(task: &Task<'_>, scratch: &mut ScratchParts) {
-    let (start, end) = task.rows;
-    // SAFETY: as the caller's.
-    unsafe {
-        if end - start <= 2 {
-            for row in start..end {
-                let mut panel = task.panels.0;
-                while task.panels.1 - panel >= SIDE_BY_SIDE {
-                    float_few::<W, SIDE_BY_SIDE>(task, panel, row);
-                    panel += SIDE_BY_SIDE;
-                }
-                while panel < task.panels.1 {
-                    float_few::<W, 1>(task, panel, row);
-                    panel += 1;
-                }
-            }
-            return;
-        }
-        for first in (start..end).step_by(ROW_BLOCK) {
-            let rows = ROW_BLOCK.min(end - first);
-            for panel in task.panels.0..task.panels.1 {
-                float_many::<W>(task, scratch, panel, first, rows);
-            }
-        }
-    }
-}
-
-/// One row against `P` panels.
-///
-/// # Safety
-/// As [`matmul`].
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-unsafe fn float_few<W: Widen, const P: usize>(task: &Task<'_>, panel: usize, row: usize) {
-    let cols = task.weight.cols();
-    let mut totals = [[0.0f32; PANEL_ROWS]; P];
-    // SAFETY: pointers stay inside the panels and the activations' row.
-    unsafe {
-        for chunk in 0..cols.div_ceil(CHUNK) {
-            let len = (cols - chunk * CHUNK).min(CHUNK);
-            // Only the last chunk is shorter, so the earlier ones are full.
-            let offset = chunk * CHUNK * PANEL_ROWS * W::DTYPE.block_bytes();
-            let x = task.activations.floats(chunk, row);
-            let at: [*const u8; P] = std::array::from_fn(|p| task.weight.panel(panel + p).add(offset));
-            let mut parts = [_mm512_setzero_ps(); P];
-            for k in (0..len - len % 2).step_by(2) {
-                let (x0, x1) = (_mm512_set1_ps(*x.add(k)), _mm512_set1_ps(*x.add(k + 1)));
-                for (part, at) in parts.iter_mut().zip(at) {
-                    let step = 2 * PANEL_ROWS * W::DTYPE.block_bytes();
-                    for line in (0..step).step_by(64) {
-                        prefetch(at.wrapping_add(k / 2 * step + line));
-                    }
-                    let [w0, w1] = W::two(at, k);
-                    *part = _mm512_fmadd_ps(w1, x1, _mm512_fmadd_ps(w0, x0, *part));
-                }
-            }
-            if len % 2 == 1 {
-                let x0 = _mm512_set1_ps(*x.add(len - 1));
-                for (part, at) in parts.iter_mut().zip(at) {
-                    *part = _mm512_fmadd_ps(W::one(at, len - 1), x0, *part);
-                }
-            }
-            for (total, part) in totals.iter_mut().zip(parts) {
-                let sum = _mm512_add_ps(_mm512_loadu_ps(total.as_ptr()), part);
-                _mm512_storeu_ps(total.as_mut_ptr(), sum);
-            }
-        }
-        for (p, total) in totals.iter().enumerate() {
-            task.store(row, panel + p, total.as_ptr());
-        }
-    }
-}
-
-/// `rows` rows from `first` on against one panel.
-///
-/// # Safety
-/// As [`matmul`].
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-unsafe fn float_many<W: Widen>(
-    task: &Task<'_>,
-    scratch: &mut ScratchParts,
-    panel: usize,
-    first: usize,
-    rows: usize,
-) {
-    let cols = task.weight.cols();
-    let ScratchParts { floats, sums, .. } = scratch;
-    sums[..rows].fill([0.0; PANEL_ROWS]);
-    // SAFETY: pointers stay inside the panel and the activations' rows.
-    unsafe {
-        let mut at = task.weight.panel(panel);
-        for chunk in 0..cols.div_ceil(CHUNK) {
-            let len = (cols - chunk * CHUNK).min(CHUNK);
-            for k in (0..len - len % 2).step_by(2) {
-                let [w0, w1] = W::two(at, k);
-                _mm512_store_ps(floats[k].as_mut_ptr(), w0);
-                _mm512_store_ps(floats[k + 1].as_mut_ptr(), w1);
-            }
-            if len % 2 == 1 {
-                _mm512_store_ps(floats[len - 1].as_mut_ptr(), W::one(at, len - 1));
-            }
-            at = at.add(float_len(W::DTYPE, len) * PANEL_ROWS * W::DTYPE.block_bytes());
-            let mut row = 0;
-            while rows - row >= 12 {
-                float_block::<12>(task, &floats[..len], chunk, first + row, &mut sums[row..]);
-                row += 12;
-            }
-            while rows - row >= 4 {
-                float_block::<4>(task, &floats[..len], chunk, first + row, &mut sums[row..]);
-                row += 4;
-            }
-            while row < rows {
-                float_block::<1>(task, &floats[..len], chunk, first + row, &mut sums[row..]);
-                row += 1;
-            }
-        }
-        for (row, sums) in sums[..rows].iter().enumerate() {
-            task.store(first + row, panel, sums.as_ptr());
-        }
-    }
-}
-
-/// `M` rows from `row` on against a chunk of floats; `sums` are theirs.
-#[inline(always)]
-unsafe fn float_block<const M: usize>(
-    task: &Task<'_>,
-    weights: &[[f32; PANEL_ROWS]],
-    chunk: usize,
-    row: usize,
-    sums: &mut [[f32; PANEL_ROWS]],
-) {
-    // SAFETY: the rows are inside the view.
-    unsafe {
-        let x = task.activations.floats(chunk, row);
-        let mut parts = [_mm512_setzero_ps(); M];
-        for (k, w) in weights.iter().enumerate() {
-            let w = _mm512_load_ps(w.as_ptr());
-            for (m, part) in parts.iter_mut().enumerate() {
-                *part = _mm512_fmadd_ps(w, _mm512_set1_ps(*x.add(m * CHUNK + k)), *part);
-            }
-        }
-        for (sum, part) in sums.iter_mut().zip(parts) {
-            let total = _mm512_add_ps(_mm512_load_ps(sum.as_ptr()), part);
-            _mm512_store_ps(sum.as_mut_ptr(), total);
+            _mm512_storeu_ps(sums.add(m).cast(), *total);
         }
     }
 }
