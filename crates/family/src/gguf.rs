@@ -247,9 +247,8 @@ pub(crate) fn write(config: &Config, architecture: &str) -> Metadata {
                 size("attention.value_length", config.head_width);
             }
             Some(m) => {
-                if let Some(rank) = m.query_rank {
-                    size("attention.q_lora_rank", rank);
-                }
+                // llama.cpp requires the key, and takes 0 for none.
+                size("attention.q_lora_rank", m.query_rank.unwrap_or(0));
                 size("attention.kv_lora_rank", m.rank);
                 size("attention.key_length", m.rank + m.rope);
                 size("attention.value_length", m.rank);
@@ -262,9 +261,7 @@ pub(crate) fn write(config: &Config, architecture: &str) -> Metadata {
             size("expert_used_count", e.per_token);
             size("expert_feed_forward_length", e.feed_forward);
             size("leading_dense_block_count", e.layers.iter().take_while(|sparse| !**sparse).count());
-            if e.shared_feed_forward > 0 {
-                size("expert_shared_count", e.shared_feed_forward / e.feed_forward);
-            }
+            size("expert_shared_count", e.shared_feed_forward / e.feed_forward);
             if let Some(groups) = e.groups {
                 size("expert_group_count", groups.count);
                 size("expert_group_used_count", groups.keep);
