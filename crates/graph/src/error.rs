@@ -1,3 +1,5 @@
+//! What can be wrong with a graph, with compiling one, with its weights, and with a step.
+
 use thiserror::Error;
 
 /// A graph that does not make sense.

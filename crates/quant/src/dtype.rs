@@ -1,3 +1,5 @@
+//! The data types: their names and the geometry of their blocks.
+
 use std::fmt;
 
 /// How a tensor's numbers are stored: a plain float, or blocks of small integers that share scales.

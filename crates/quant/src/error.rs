@@ -1,3 +1,5 @@
+//! What can be wrong with bytes or numbers that are to be converted.
+
 use crate::DType;
 
 /// Why numbers could not be turned into blocks, or blocks into numbers.
