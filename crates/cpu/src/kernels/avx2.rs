@@ -12,7 +12,8 @@ pub(crate) struct Avx2(__m256, __m256);
 // contract.
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl Lanes for Avx2 {
-    const ROWS: usize = 3;
+    const ROWS: usize = 6;
+    const VECTORS: usize = 1;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
@@ -114,6 +115,8 @@ impl Lanes for Avx2 {
 
     #[inline(always)]
     unsafe fn swap_pairs(self) -> Self {
-        unsafe { Avx2(_mm256_permute_ps::<0b10_11_00_01>(self.0), _mm256_permute_ps::<0b10_11_00_01>(self.1)) }
+        unsafe {
+            Avx2(_mm256_permute_ps::<0b10_11_00_01>(self.0), _mm256_permute_ps::<0b10_11_00_01>(self.1))
+        }
     }
 }

@@ -12,6 +12,7 @@ pub(crate) struct Avx512(__m512);
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl Lanes for Avx512 {
     const ROWS: usize = 12;
+    const VECTORS: usize = 2;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
@@ -83,9 +84,7 @@ impl Lanes for Avx512 {
 
     #[inline(always)]
     unsafe fn round(self) -> Self {
-        Avx512(unsafe {
-            _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0)
-        })
+        Avx512(unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0) })
     }
 
     #[inline(always)]

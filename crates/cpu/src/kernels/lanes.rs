@@ -13,8 +13,10 @@ pub(crate) const LANES: usize = 16;
 /// (no alignment is asked for).
 #[allow(clippy::missing_safety_doc)] // said once above
 pub(crate) trait Lanes: Copy {
-    /// Rows of a register block in the attention products: as many as the registers hold beside two vectors of keys.
+    /// Rows of a register block in attention's products.
     const ROWS: usize;
+    /// Vectors side by side in such a block (1 or 2): as many sums as the registers hold.
+    const VECTORS: usize;
 
     /// All lanes `x`.
     unsafe fn splat(x: f32) -> Self;
@@ -145,6 +147,7 @@ impl Scalar {
 // SAFETY (of all blocks): pointers are good for 16 numbers by the trait's contract.
 impl Lanes for Scalar {
     const ROWS: usize = 2;
+    const VECTORS: usize = 1;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {

@@ -18,7 +18,8 @@ impl Neon {
 // SAFETY (of all blocks): the caller has Advanced SIMD, and pointers are good for 16 numbers, by the trait's contract.
 #[allow(clippy::undocumented_unsafe_blocks, unused_unsafe)]
 impl Lanes for Neon {
-    const ROWS: usize = 3;
+    const ROWS: usize = 6;
+    const VECTORS: usize = 1;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
@@ -93,9 +94,7 @@ impl Lanes for Neon {
 
     #[inline(always)]
     unsafe fn select_less(self, b: Self, yes: Self, no: Self) -> Self {
-        Neon(std::array::from_fn(|i| unsafe {
-            vbslq_f32(vcltq_f32(self.0[i], b.0[i]), yes.0[i], no.0[i])
-        }))
+        Neon(std::array::from_fn(|i| unsafe { vbslq_f32(vcltq_f32(self.0[i], b.0[i]), yes.0[i], no.0[i]) }))
     }
 
     #[inline(always)]

@@ -1,0 +1,148 @@
+//! Float kernels: everything of a step but the products with weights.
+//!
+//! Each is written once, over the sixteen lanes of [`lanes::Lanes`], and compiled for every instruction set; the bits
+//! are the same on all. A table of function pointers is chosen once.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `lanes.rs` | the lanes, and their portable form |
+//! | `avx2.rs`, `avx512.rs`, `neon.rs` | the lanes on an instruction set |
+//! | `math.rs` | exponential and friends |
+//! | `elementwise.rs`, `norm.rs`, `rope.rs`, `route.rs`, `attention.rs` | the kernels |
+
+pub(crate) mod attention;
+pub(crate) mod elementwise;
+pub(crate) mod lanes;
+mod math;
+mod norm;
+pub(crate) mod rope;
+pub(crate) mod route;
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+
+use autarky_graph::{CacheDType, NormKind, Pairing, Route};
+
+use crate::isa::Isa;
+use attention::{Keys, Layout, Tile};
+use elementwise::{Binary, Unary};
+
+type Norm = unsafe fn(NormKind, f32, *const f32, *const f32, *const f32, *mut f32, usize);
+type WriteCache = unsafe fn(&Keys<'_>, usize, usize, (*const f32, usize), (*const f32, usize));
+
+/// The kernels of one instruction set. Each is described where it is written.
+///
+/// # Safety
+/// Of all: the machine must be able to run the instruction set; and see each.
+pub(crate) struct Kernels {
+    pub(crate) unary: unsafe fn(Unary, *const f32, *mut f32, usize),
+    pub(crate) binary: unsafe fn(Binary, *const f32, *const f32, *mut f32, usize),
+    pub(crate) add_scaled: unsafe fn(f32, *const f32, *mut f32, usize),
+    pub(crate) norm: Norm,
+    pub(crate) rotate: unsafe fn(Pairing, usize, *const f32, *const f32, *mut f32),
+    pub(crate) route: unsafe fn(&Route, &[f32], *const f32, &mut [f32], &mut [u32], &mut [f32]),
+    pub(crate) attend_span_f16: unsafe fn(&Tile, &Keys<'_>, (usize, usize)),
+    pub(crate) attend_span_f32: unsafe fn(&Tile, &Keys<'_>, (usize, usize)),
+    pub(crate) write_cache_f16: WriteCache,
+    pub(crate) write_cache_f32: WriteCache,
+    pub(crate) merge: unsafe fn(&Layout, *mut f32, *const f32),
+    pub(crate) finish: unsafe fn(&Layout, *const f32, Option<f32>, *mut f32),
+}
+
+impl Kernels {
+    /// The kernels of an instruction set; the portable ones for those that this architecture does not have.
+    pub(crate) fn of(isa: Isa) -> &'static Kernels {
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => &on_avx2::KERNELS,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 | Isa::Amx => &on_avx512::KERNELS,
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => &on_neon::KERNELS,
+            _ => &on_scalar::KERNELS,
+        }
+    }
+
+    pub(crate) fn attend_span(&self, cache: CacheDType) -> unsafe fn(&Tile, &Keys<'_>, (usize, usize)) {
+        match cache {
+            CacheDType::F16 => self.attend_span_f16,
+            CacheDType::F32 => self.attend_span_f32,
+        }
+    }
+
+    pub(crate) fn write_cache(&self, cache: CacheDType) -> WriteCache {
+        match cache {
+            CacheDType::F16 => self.write_cache_f16,
+            CacheDType::F32 => self.write_cache_f32,
+        }
+    }
+}
+
+/// Compiles every kernel over the lanes `$V` with the instruction set's features.
+macro_rules! kernels {
+    ($module:ident, $V:ty $(, $feature:literal)?) => {
+        mod $module {
+            use super::*;
+
+            pub(super) static KERNELS: Kernels = Kernels {
+                unary,
+                binary,
+                add_scaled,
+                norm,
+                rotate,
+                route,
+                attend_span_f16,
+                attend_span_f32,
+                write_cache_f16,
+                write_cache_f32,
+                merge,
+                finish,
+            };
+
+            kernels!(@fn ($($feature)?) $V, unary = elementwise::unary::<$V>,
+                (op: Unary, x: *const f32, y: *mut f32, n: usize));
+            kernels!(@fn ($($feature)?) $V, binary = elementwise::binary::<$V>,
+                (op: Binary, a: *const f32, b: *const f32, y: *mut f32, n: usize));
+            kernels!(@fn ($($feature)?) $V, add_scaled = elementwise::add_scaled::<$V>,
+                (factor: f32, x: *const f32, y: *mut f32, n: usize));
+            kernels!(@fn ($($feature)?) $V, norm = norm::norm::<$V>,
+                (kind: NormKind, epsilon: f32, x: *const f32, w: *const f32, b: *const f32, y: *mut f32, n: usize));
+            kernels!(@fn ($($feature)?) $V, rotate = rope::rotate::<$V>,
+                (pairing: Pairing, rotated: usize, table: *const f32, x: *const f32, y: *mut f32));
+            kernels!(@fn ($($feature)?) $V, route = route::route::<$V>,
+                (r: &Route, x: &[f32], bias: *const f32, scratch: &mut [f32], e: &mut [u32], w: &mut [f32]));
+            kernels!(@fn ($($feature)?) $V, attend_span_f16 = attention::attend_span::<$V, u16>,
+                (tile: &Tile, keys: &Keys<'_>, span: (usize, usize)));
+            kernels!(@fn ($($feature)?) $V, attend_span_f32 = attention::attend_span::<$V, f32>,
+                (tile: &Tile, keys: &Keys<'_>, span: (usize, usize)));
+            kernels!(@fn ($($feature)?) $V, write_cache_f16 = attention::write_cache::<$V, u16>,
+                (keys: &Keys<'_>, p: usize, n: usize, k: (*const f32, usize), v: (*const f32, usize)));
+            kernels!(@fn ($($feature)?) $V, write_cache_f32 = attention::write_cache::<$V, f32>,
+                (keys: &Keys<'_>, p: usize, n: usize, k: (*const f32, usize), v: (*const f32, usize)));
+            kernels!(@fn ($($feature)?) $V, merge = attention::merge::<$V>,
+                (layout: &Layout, total: *mut f32, next: *const f32));
+            kernels!(@fn ($($feature)?) $V, finish = attention::finish::<$V>,
+                (layout: &Layout, record: *const f32, sink: Option<f32>, out: *mut f32));
+        }
+    };
+    (@fn ($($feature:literal)?) $V:ty, $name:ident = $generic:path, ($($arg:ident: $type:ty),*)) => {
+        $(#[target_feature(enable = $feature)])?
+        #[allow(clippy::too_many_arguments)]
+        unsafe fn $name($($arg: $type),*) {
+            // SAFETY: the caller's promises are the same.
+            unsafe { $generic($($arg),*) }
+        }
+    };
+}
+
+kernels!(on_scalar, lanes::Scalar);
+#[cfg(target_arch = "x86_64")]
+kernels!(on_avx2, avx2::Avx2, "avx2,fma,f16c");
+#[cfg(target_arch = "x86_64")]
+kernels!(on_avx512, avx512::Avx512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c");
+#[cfg(target_arch = "aarch64")]
+kernels!(on_neon, neon::Neon, "neon");

@@ -1,0 +1,191 @@
+//! Programs: a graph made into tasks, its memory planned, and the running of a step.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `weights.rs` | weights packed at load |
+//! | `task.rs` | tasks and the buffers that they read and write |
+//! | `lower.rs` | from the graph's nodes to tasks |
+//! | `schedule.rs` | stages of tasks that do not need each other |
+//! | `memory.rs` | places of buffers in the arena |
+//! | `step.rs` | what the symbols of one step are bound to |
+//! | `run.rs`, `products.rs`, `attention.rs`, `experts.rs` | running tasks |
+//!
+//! A step is one `Pool::run`: every thread goes through the stages, takes pieces of each stage's tasks, and waits for
+//! the others at the barrier that ends it.
+
+mod attention;
+mod experts;
+mod lower;
+mod memory;
+mod products;
+mod run;
+mod schedule;
+mod step;
+mod task;
+mod weights;
+
+use std::sync::Arc;
+
+use autarky_graph::{BLOCK, CacheDType, CompileError, Graph, Limits, MemoryUse, RunError, Step, Weights};
+
+use crate::isa::Isa;
+use crate::kernels::Kernels;
+use crate::kernels::attention::Layout;
+use crate::matmul::LINE;
+use crate::pool::Pool;
+use crate::profile::Profile;
+
+use lower::{Lowered, Lowering, Target};
+use memory::{Plan, Region};
+use run::Run;
+use schedule::Schedule;
+use step::Bound;
+use task::{Matrix, Task};
+use weights::Loaded;
+
+/// What the device decides about its programs.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) isa: Isa,
+    pub(crate) bf16_tiles: bool,
+    pub(crate) profile: Option<Arc<Profile>>,
+}
+
+/// What does not change from step to step.
+struct Prepared {
+    isa: Isa,
+    kernels: &'static Kernels,
+    weights: Vec<Loaded>,
+    tasks: Vec<Task>,
+    stages: Vec<Vec<usize>>,
+    offsets: Vec<usize>,
+    arena: Region,
+    /// One a layer.
+    caches: Vec<Region>,
+    cache_dtype: CacheDType,
+    /// Scratch of the threads, one after another, and its bytes for each.
+    scratch: Region,
+    scratch_bytes: usize,
+    span_records: usize,
+    outputs: Vec<Matrix>,
+}
+
+/// A compiled graph.
+pub(crate) struct CpuProgram {
+    settings: Settings,
+    graph: Arc<Graph>,
+    limits: Limits,
+    prepared: Prepared,
+    bound: Bound,
+}
+
+fn no_memory(what: &str, bytes: usize, hint: &str) -> CompileError {
+    CompileError::Memory { what: what.to_owned(), bytes: bytes as u64, hint: hint.to_owned() }
+}
+
+impl CpuProgram {
+    /// Compiles a graph. See [`autarky_graph::Device::compile`].
+    pub(crate) fn compile(
+        settings: Settings,
+        graph: Arc<Graph>,
+        weights: &dyn Weights,
+        limits: Limits,
+    ) -> Result<CpuProgram, CompileError> {
+        if limits.tokens == 0 || limits.sequences == 0 {
+            return Err(CompileError::Limits("a step needs room for a token and a sequence".to_owned()));
+        }
+        if limits.blocks > u32::MAX as usize {
+            return Err(CompileError::Limits(format!("{} blocks of cache; at most 2^32 are", limits.blocks)));
+        }
+        let target =
+            Target { isa: settings.isa, bf16_tiles: settings.bf16_tiles, threads: settings.pool.threads() };
+        let loaded = weights::load(&graph, weights, &settings.pool)?;
+        let Lowered { tasks, sizes, outputs, tilings, scratch } =
+            Lowering::run(&graph, &loaded, limits, target)?;
+        let kept: Vec<_> = outputs.iter().map(|m| m.buffer).collect();
+        let schedule = Schedule::new(&tasks, sizes.len(), &kept);
+        let few_tokens = "ask for fewer tokens or outputs in a step";
+        let plan = Plan::new(&sizes, &schedule)
+            .ok_or_else(|| no_memory("the activations of a step", usize::MAX, few_tokens))?;
+        let region = |bytes: usize| {
+            Region::new(bytes).ok_or_else(|| no_memory("the activations of a step", bytes, few_tokens))
+        };
+        let arena = region(plan.bytes)?;
+        let scratch_bytes = (4 * scratch).next_multiple_of(2 * LINE);
+        let scratch = region(scratch_bytes.saturating_mul(target.threads))?;
+        let caches = caches(&graph, &limits)?;
+        let bound = Bound::new(&limits, tilings)
+            .ok_or_else(|| no_memory("the tables of a step", limits.tokens, few_tokens))?;
+        let prepared = Prepared {
+            isa: settings.isa,
+            kernels: Kernels::of(settings.isa),
+            weights: loaded,
+            tasks,
+            stages: schedule.stages,
+            offsets: plan.offsets,
+            arena,
+            caches,
+            cache_dtype: limits.cache,
+            scratch,
+            scratch_bytes,
+            span_records: lower::span_records(&limits),
+            outputs,
+        };
+        Ok(CpuProgram { settings, graph, limits, prepared, bound })
+    }
+}
+
+/// The KV cache: one region a layer, zero, and not resident before it is written.
+fn caches(graph: &Graph, limits: &Limits) -> Result<Vec<Region>, CompileError> {
+    let one = |spec: &autarky_graph::CacheSpec| {
+        let layout = Layout { heads: spec.heads, key_width: spec.key_width, value_width: spec.value_width };
+        let bytes = layout.block().checked_mul(limits.blocks)?.checked_mul(limits.cache.bytes())?;
+        Some(bytes)
+    };
+    let mut all = Vec::with_capacity(graph.caches().len());
+    for spec in graph.caches() {
+        let bytes = one(spec);
+        let region = bytes.and_then(Region::new).ok_or_else(|| {
+            let what = format!("a layer's KV cache of {} positions", limits.blocks.saturating_mul(BLOCK));
+            no_memory(&what, bytes.unwrap_or(usize::MAX), "ask for a shorter context or fewer sequences")
+        })?;
+        all.push(region);
+    }
+    Ok(all)
+}
+
+impl autarky_graph::Program for CpuProgram {
+    fn run(&mut self, step: &Step<'_>) -> Result<(), RunError> {
+        step.check(&self.graph, &self.limits)?;
+        self.bound.bind(step);
+        let (prepared, bound) = (&self.prepared, &self.bound);
+        let profile = self.settings.profile.as_deref();
+        self.settings.pool.run(&|worker| Run { prepared, step, bound, worker }.all(profile));
+        if let Some(profile) = profile {
+            profile.step();
+        }
+        Ok(())
+    }
+
+    fn output(&self, index: usize) -> &[f32] {
+        let matrix = self.prepared.outputs[index];
+        let rows = matrix.rows.count(self.bound.tokens, self.bound.outputs);
+        let start = self.prepared.offsets[matrix.buffer.0];
+        // SAFETY: the buffer lies in the arena, holds at least these rows, is kept to the end of a step, and no step
+        // runs while the program is borrowed.
+        unsafe {
+            let first = self.prepared.arena.start().add(start).cast::<f32>();
+            std::slice::from_raw_parts(first, rows * matrix.width)
+        }
+    }
+
+    fn memory(&self) -> MemoryUse {
+        let p = &self.prepared;
+        MemoryUse {
+            weights: p.weights.iter().map(Loaded::bytes).sum(),
+            cache: p.caches.iter().map(|c| c.bytes() as u64).sum(),
+            arena: (p.arena.bytes() + p.scratch.bytes()) as u64,
+        }
+    }
+}

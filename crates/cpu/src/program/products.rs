@@ -1,0 +1,160 @@
+//! Products with weights.
+
+use std::ops::Range;
+
+use autarky_graph::ActivationKind as Function;
+
+use crate::kernels::elementwise::Binary;
+use crate::matmul::{Activations, PANEL_ROWS, PackedWeight, matmul};
+
+use super::lower::{GATE_COLUMNS, GATE_ROWS};
+use super::run::Run;
+use super::task::{Matrix, Operand};
+
+/// Rows that one piece of a product covers at most. More would leave threads idle when a matrix has few panels.
+const ROWS: usize = 256;
+
+impl Run<'_, '_> {
+    /// y = W x (+ bias) (+ another value).
+    pub(super) fn linear(
+        &self,
+        weight: usize,
+        bias: Option<usize>,
+        from: &Operand,
+        add: Option<Matrix>,
+        to: &Matrix,
+    ) {
+        let weight = &self.prepared.weights[weight].matrices()[0];
+        let x = self.operand(from, 0);
+        let bias = self.vector(bias);
+        let grain = self.panel_grain(weight);
+        self.pieces(weight.panels(), grain, x.shape().rows(), ROWS, |panels, rows| {
+            self.product(weight, &x, panels.clone(), rows.clone(), self.row(to, 0), to.width);
+            let (first, count) = columns(weight, &panels);
+            for row in rows {
+                // SAFETY: the columns are inside the row, and this thread's.
+                unsafe {
+                    let y = self.row(to, row).add(first);
+                    if !bias.is_null() {
+                        (self.kernels().binary)(Binary::Add, y, bias.add(first), y, count);
+                    }
+                    if let Some(add) = &add {
+                        (self.kernels().binary)(Binary::Add, y, self.row(add, row).add(first), y, count);
+                    }
+                }
+            }
+        });
+    }
+
+    /// y = f(W_gate x) · (W_up x).
+    pub(super) fn gated_linear(
+        &self,
+        function: Function,
+        gate: &(usize, Option<usize>, Operand),
+        up: &(usize, Option<usize>, Operand),
+        to: &Matrix,
+    ) {
+        let matrix = |w: usize| &self.prepared.weights[w].matrices()[0];
+        let (gate_weight, up_weight) = (matrix(gate.0), matrix(up.0));
+        let (gate_x, up_x) = (self.operand(&gate.2, 0), self.operand(&up.2, 0));
+        let biases = (self.vector(gate.1), self.vector(up.1));
+        let grain = self.panel_grain(gate_weight).min(GATE_COLUMNS / PANEL_ROWS);
+        let y = (self.row(to, 0), to.width);
+        self.pieces(gate_weight.panels(), grain, gate_x.shape().rows(), GATE_ROWS, |panels, rows| {
+            self.gated(function, (gate_weight, &gate_x), (up_weight, &up_x), biases, panels, rows, y);
+        });
+    }
+
+    /// A window of f(W_gate x + b) · (W_up x + b): at most [`GATE_ROWS`] rows and [`GATE_COLUMNS`] columns.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn gated(
+        &self,
+        function: Function,
+        gate: (&PackedWeight, &Activations),
+        up: (&PackedWeight, &Activations),
+        (gate_bias, up_bias): (*const f32, *const f32),
+        panels: Range<usize>,
+        rows: Range<usize>,
+        (y, width): (*mut f32, usize),
+    ) {
+        let (first, count) = columns(gate.0, &panels);
+        let scratch = self.scratch();
+        let origin = scratch.wrapping_sub(rows.start * GATE_COLUMNS + first);
+        self.product(gate.0, gate.1, panels.clone(), rows.clone(), y, width);
+        self.product(up.0, up.1, panels, rows.clone(), origin, GATE_COLUMNS);
+        for row in rows.clone() {
+            // SAFETY: the window is this thread's, and the scratch is as large as a window.
+            unsafe {
+                let g = y.add(row * width + first);
+                let u = scratch.add((row - rows.start) * GATE_COLUMNS);
+                for (x, bias) in [(g, gate_bias), (u, up_bias)] {
+                    if !bias.is_null() {
+                        (self.kernels().binary)(Binary::Add, x, bias.add(first), x, count);
+                    }
+                }
+                (self.kernels().binary)(Binary::Gated(function), g, u, g, count);
+            }
+        }
+    }
+
+    /// y_h = W_h x_h.
+    pub(super) fn head_linear(&self, weight: usize, from: &Operand, out: usize, to: &Matrix) {
+        let weights = self.prepared.weights[weight].matrices();
+        let panels = weights[0].panels();
+        let rows = self.count(from.rows);
+        self.pieces(weights.len(), 1, rows, ROWS, |heads, rows| {
+            for head in heads {
+                let x = self.operand(from, head);
+                // SAFETY: head `head` of a row of the result.
+                let y = unsafe { self.row(to, 0).add(head * out) };
+                self.product(&weights[head], &x, 0..panels, rows.clone(), y, to.width);
+            }
+        });
+    }
+
+    /// Shares a product's panels and rows among the threads.
+    fn pieces(
+        &self,
+        panels: usize,
+        grain: usize,
+        rows: usize,
+        most_rows: usize,
+        mut piece: impl FnMut(Range<usize>, Range<usize>),
+    ) {
+        let (across, down) = (panels.div_ceil(grain), rows.div_ceil(most_rows));
+        self.worker.for_each(across * down, 1, |range| {
+            for i in range {
+                let (panel, row) = (i / down * grain, i % down * most_rows);
+                piece(panel..panels.min(panel + grain), row..rows.min(row + most_rows));
+            }
+        });
+    }
+
+    /// Panels that a thread takes at a time: few enough for threads to finish together.
+    pub(super) fn panel_grain(&self, weight: &PackedWeight) -> usize {
+        (weight.panels() / (8 * self.worker.threads())).clamp(1, 4)
+    }
+
+    /// A window of a product. `y` is where the result's first element is or would be.
+    pub(super) fn product(
+        &self,
+        weight: &PackedWeight,
+        x: &Activations,
+        panels: Range<usize>,
+        rows: Range<usize>,
+        y: *mut f32,
+        stride: usize,
+    ) {
+        self.worker.with_scratch(|scratch| {
+            // SAFETY: the operand was written in an earlier stage; the window is this thread's; the device checked
+            // that the machine runs the instruction set.
+            unsafe { matmul(self.prepared.isa, weight, panels, x, rows, y, stride, scratch) }
+        });
+    }
+}
+
+/// The first column that panels compute, and how many.
+pub(super) fn columns(weight: &PackedWeight, panels: &Range<usize>) -> (usize, usize) {
+    let first = panels.start * PANEL_ROWS;
+    (first, weight.rows().min(panels.end * PANEL_ROWS) - first)
+}

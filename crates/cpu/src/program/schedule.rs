@@ -1,0 +1,81 @@
+//! Stages: tasks that do not need each other run between the same two barriers.
+
+use std::collections::HashMap;
+
+use super::task::{BufferId, Task};
+
+/// Calls of `Worker::for_each` that one stage may make: the pool has counters for 15.
+const MOST_TASKS: usize = 12;
+
+/// When the tasks run.
+#[derive(Debug)]
+pub(super) struct Schedule {
+    /// The tasks of every stage, by their place in the list.
+    pub(super) stages: Vec<Vec<usize>>,
+    /// For every buffer the first stage that writes it and the last that uses it.
+    pub(super) lifetimes: Vec<Option<(usize, usize)>>,
+    /// Pairs of buffers of which the second may take the first one's place.
+    pub(super) in_place: Vec<(BufferId, BufferId)>,
+}
+
+impl Schedule {
+    /// Gives every task the earliest stage after the tasks whose results it reads. Tasks are in an order in which they
+    /// could run one by one; `kept` are the buffers that the caller reads after the last stage.
+    pub(super) fn new(tasks: &[Task], buffers: usize, kept: &[BufferId]) -> Schedule {
+        let accesses: Vec<_> = tasks.iter().map(Task::accesses).collect();
+        let mut ready = vec![0usize; buffers];
+        let mut caches: HashMap<usize, usize> = HashMap::new();
+        let mut stages: Vec<Vec<usize>> = Vec::new();
+        let mut stage_of = Vec::with_capacity(tasks.len());
+        for (index, a) in accesses.iter().enumerate() {
+            let read = a.reads.iter().map(|b| ready[b.0]).max().unwrap_or(0);
+            // A second writer of a buffer (the merging of spans) comes after the first.
+            let written = a.writes.iter().map(|b| ready[b.0]).max().unwrap_or(0);
+            let cached = a.cache.and_then(|c| caches.get(&c)).copied().unwrap_or(0);
+            let mut stage = read.max(written).max(cached);
+            while stages.get(stage).is_some_and(|s| s.len() >= MOST_TASKS) {
+                stage += 1;
+            }
+            if stages.len() <= stage {
+                stages.resize_with(stage + 1, Vec::new);
+            }
+            stages[stage].push(index);
+            stage_of.push(stage);
+            for b in &a.writes {
+                ready[b.0] = ready[b.0].max(stage + 1);
+            }
+            if let Some(c) = a.cache {
+                caches.insert(c, stage + 1);
+            }
+        }
+        let mut lifetimes: Vec<Option<(usize, usize)>> = vec![None; buffers];
+        let mut readers: Vec<Vec<usize>> = vec![Vec::new(); buffers];
+        for (a, &stage) in accesses.iter().zip(&stage_of) {
+            for b in a.reads.iter().chain(&a.writes) {
+                let (first, last) = lifetimes[b.0].unwrap_or((stage, stage));
+                lifetimes[b.0] = Some((first.min(stage), last.max(stage)));
+            }
+            let mut read = a.reads.clone();
+            read.sort_unstable();
+            read.dedup();
+            read.iter().for_each(|b| readers[b.0].push(stage));
+        }
+        for b in kept {
+            if let Some((_, last)) = &mut lifetimes[b.0] {
+                *last = stages.len();
+            }
+        }
+        let mut in_place = Vec::new();
+        for (a, &stage) in accesses.iter().zip(&stage_of) {
+            let last_reader = |b: &BufferId| {
+                lifetimes[b.0].is_some_and(|(_, last)| last == stage)
+                    && readers[b.0].iter().filter(|s| **s == stage).count() == 1
+            };
+            // One buffer takes at most one other's place, and lends its own at most once.
+            if let Some(pair) = a.in_place.iter().find(|(from, _)| last_reader(from)) {
+                in_place.push(*pair);
+            }
+        }
+        Schedule { stages, lifetimes, in_place }
+    }
+}

@@ -1,0 +1,169 @@
+//! Weights in the forms that tasks read: packed once, when a graph is compiled.
+
+use autarky_graph::{CompileError, Graph, Op, WeightError, Weights, device::fetch};
+use autarky_quant::DType;
+
+use crate::matmul::{PackError, PackedWeight};
+use crate::pool::Pool;
+
+/// A weight of the graph.
+#[derive(Debug)]
+pub(super) enum Loaded {
+    /// No node reads it.
+    Unused,
+    /// Gains, shifts and the like.
+    Vector(Vec<f32>),
+    /// A matrix, or one for each head or expert.
+    Matrices(DType, Vec<PackedWeight>),
+    /// A table of which only rows are read, as it is in the file.
+    Table { dtype: DType, row_bytes: usize, bytes: Vec<u8> },
+}
+
+/// How the nodes use a weight.
+#[derive(Clone, Copy, Default)]
+struct Uses {
+    /// In products: matrices it is divided into.
+    products: Option<usize>,
+    rows: bool,
+    numbers: bool,
+}
+
+impl Loaded {
+    /// How its numbers are stored.
+    pub(super) fn dtype(&self) -> DType {
+        match self {
+            Loaded::Unused | Loaded::Vector(_) => DType::F32,
+            Loaded::Matrices(dtype, _) | Loaded::Table { dtype, .. } => *dtype,
+        }
+    }
+
+    /// Bytes that it holds.
+    pub(super) fn bytes(&self) -> u64 {
+        match self {
+            Loaded::Unused => 0,
+            Loaded::Vector(v) => 4 * v.len() as u64,
+            Loaded::Matrices(_, all) => all.iter().map(|m| m.bytes() as u64).sum(),
+            Loaded::Table { bytes, .. } => bytes.len() as u64,
+        }
+    }
+
+    /// Its packed matrices.
+    pub(super) fn matrices(&self) -> &[PackedWeight] {
+        match self {
+            Loaded::Matrices(_, all) => all,
+            _ => unreachable!("weights of products are packed"),
+        }
+    }
+
+    /// Row `row` of a table as numbers. The row is below the table's: the step was checked.
+    pub(super) fn row(&self, row: usize, out: &mut [f32]) {
+        match self {
+            Loaded::Matrices(_, all) => all[0].dequantize_row(row, out),
+            Loaded::Table { dtype, row_bytes, bytes } => {
+                let row = &bytes[row * row_bytes..][..*row_bytes];
+                autarky_quant::dequantize(*dtype, row, out).expect("rows were checked when they were loaded");
+            }
+            Loaded::Unused | Loaded::Vector(_) => unreachable!("embedding tables are loaded as tables"),
+        }
+    }
+
+    /// Its numbers, for a vector.
+    pub(super) fn vector(&self) -> &[f32] {
+        match self {
+            Loaded::Vector(v) => v,
+            _ => unreachable!("gains and shifts are loaded as vectors"),
+        }
+    }
+}
+
+/// Loads every weight of the graph that a node reads, one after another, and releases each.
+///
+/// # Errors
+/// When one is missing, wrong, or does not fit into memory.
+pub(super) fn load(graph: &Graph, weights: &dyn Weights, pool: &Pool) -> Result<Vec<Loaded>, CompileError> {
+    let mut uses = vec![Uses::default(); graph.weights().len()];
+    for node in graph.nodes() {
+        for id in node.op.weights() {
+            let shape = &graph.weight(id).shape;
+            let u = &mut uses[id.index()];
+            match &node.op {
+                Op::Embed { .. } => u.rows = true,
+                Op::Linear { weight, .. } if *weight == id => u.products = Some(1),
+                Op::HeadLinear { .. } | Op::Experts(_) => u.products = Some(shape[0]),
+                _ => u.numbers = true,
+            }
+        }
+    }
+    uses.iter().enumerate().map(|(i, u)| one(graph, i, *u, weights, pool)).collect()
+}
+
+fn one(
+    graph: &Graph,
+    index: usize,
+    uses: Uses,
+    weights: &dyn Weights,
+    pool: &Pool,
+) -> Result<Loaded, CompileError> {
+    let spec = &graph.weights()[index];
+    if uses.products.is_none() && !uses.rows && !uses.numbers {
+        return Ok(Loaded::Unused);
+    }
+    let tensor = fetch(weights, &spec.name, &spec.shape)?;
+    let no_memory = |bytes: usize| CompileError::Memory {
+        what: format!("weight \"{}\"", spec.name),
+        bytes: bytes as u64,
+        hint: "close other programs, or use a model with fewer or smaller weights".to_owned(),
+    };
+    let cols = spec.shape.last().copied().unwrap_or(1);
+    let loaded = if let Some(count) = uses.products {
+        let rows = spec.shape.iter().rev().skip(1).product::<usize>() / count.max(1);
+        let row_bytes = tensor.dtype.bytes(cols).unwrap_or(0);
+        let parts: Vec<&[u8]> = tensor.parts.iter().map(|p| p.as_ref()).collect();
+        let mut packed = Vec::with_capacity(count);
+        for i in 0..count {
+            let pieces = pieces(&parts, i * rows * row_bytes, rows * row_bytes);
+            let matrix = PackedWeight::pack(tensor.dtype, rows, cols, &pieces, pool);
+            packed.push(matrix.map_err(|e| match e {
+                PackError::Memory { bytes } => no_memory(bytes),
+                other => WeightError::Data { name: spec.name.clone(), what: other.to_string() }.into(),
+            })?);
+        }
+        Loaded::Matrices(tensor.dtype, packed)
+    } else if uses.rows {
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(tensor.bytes()).map_err(|_| no_memory(tensor.bytes()))?;
+        tensor.parts.iter().for_each(|p| bytes.extend_from_slice(p));
+        Loaded::Table { dtype: tensor.dtype, row_bytes: tensor.dtype.bytes(cols).unwrap_or(0), bytes }
+    } else {
+        Loaded::Vector(tensor.to_f32(&spec.name)?)
+    };
+    drop(tensor);
+    weights.release(&spec.name);
+    Ok(loaded)
+}
+
+/// `length` bytes from `start` of what the parts hold together.
+fn pieces<'a>(parts: &[&'a [u8]], start: usize, length: usize) -> Vec<&'a [u8]> {
+    let (mut at, end) = (0, start + length);
+    let mut found = Vec::new();
+    for part in parts {
+        let (from, to) = (start.max(at), end.min(at + part.len()));
+        if from < to {
+            found.push(&part[from - at..to - at]);
+        }
+        at += part.len();
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_matrix_may_begin_and_end_within_parts() {
+        let parts: [&[u8]; 3] = [&[0, 1, 2], &[3, 4], &[5, 6, 7]];
+        assert_eq!(pieces(&parts, 2, 4), [&[2][..], &[3, 4], &[5]]);
+        assert_eq!(pieces(&parts, 3, 2), [&[3, 4][..]]);
+    }
+}
