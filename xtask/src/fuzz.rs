@@ -43,36 +43,49 @@ const COVERAGE_FLAGS: [&str; 8] = [
 /// is left in `fuzz/artifacts/TARGET/`.
 pub(crate) fn run(root: &Path, args: &FuzzArgs) -> Result<()> {
     let fuzz = root.join("fuzz");
-    let (known, target_directory) = targets(&fuzz)?;
-    let chosen = choose(&known, &args.targets)?;
+    let mut cargo = Command::new("cargo");
+    cargo.args(["metadata", "--no-deps", "--format-version=1"]).current_dir(&fuzz);
+    let metadata: Value = serde_json::from_str(&crate::output_of(&mut cargo)?)?;
+    let chosen = choose(&target_names(&metadata)?, &args.targets)?;
+    let target_directory =
+        metadata["target_directory"].as_str().context("cargo metadata names no target_directory")?;
     let host = host_triple()?;
     build(&fuzz, &host)?;
+    let programs = Path::new(target_directory).join(&host).join("release");
     for target in &chosen {
-        let program = target_directory.join(&host).join("release").join(target);
-        run_target(&fuzz, target, &program, args.seconds)?;
+        let seeds = seed_folders(&metadata, target, root)?;
+        run_target(&fuzz, target, &programs.join(target), &seeds, args.seconds)?;
     }
     println!("fuzz: {} targets, {} s each, nothing found", chosen.len(), args.seconds);
     Ok(())
 }
 
-/// The names of the fuzz targets, and the folder that Cargo builds them in.
-fn targets(fuzz: &Path) -> Result<(Vec<String>, PathBuf)> {
-    let mut cargo = Command::new("cargo");
-    cargo.args(["metadata", "--no-deps", "--format-version=1"]).current_dir(fuzz);
-    let metadata: Value = serde_json::from_str(&crate::output_of(&mut cargo)?)?;
-    let names = target_names(&metadata);
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// The names of the fuzz targets: the binaries of the package.
+fn target_names(metadata: &Value) -> Result<Vec<String>> {
+    let targets = list(&metadata["packages"]).iter().flat_map(|package| list(&package["targets"]));
+    let binaries = targets.filter(|target| list(&target["kind"]).iter().any(|kind| kind == "bin"));
+    let names: Vec<String> =
+        binaries.filter_map(|target| target["name"].as_str().map(String::from)).collect();
     if names.is_empty() {
         bail!("fuzz/Cargo.toml declares no [[bin]] target");
     }
-    let folder = metadata["target_directory"].as_str().context("cargo metadata names no target_directory")?;
-    Ok((names, folder.into()))
+    Ok(names)
 }
 
-fn target_names(metadata: &Value) -> Vec<String> {
-    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    let is_binary = |target: &Value| list(&target["kind"]).iter().any(|kind| kind == "bin");
-    let targets = list(&metadata["packages"]).into_iter().flat_map(|package| list(&package["targets"]));
-    targets.filter(is_binary).filter_map(|target| target["name"].as_str().map(String::from)).collect()
+/// Where a target starts from: the folders that `[package.metadata.seeds]` in `fuzz/Cargo.toml` lists for it, relative
+/// to the root. They are the corpora of the tests, so that no input is kept twice.
+fn seed_folders(metadata: &Value, target: &str, root: &Path) -> Result<Vec<PathBuf>> {
+    let named =
+        list(&metadata["packages"]).iter().flat_map(|package| list(&package["metadata"]["seeds"][target]));
+    let folders: Vec<PathBuf> = named.filter_map(|folder| Some(root.join(folder.as_str()?))).collect();
+    match folders.iter().find(|folder| !folder.is_dir()) {
+        Some(missing) => bail!("fuzz/Cargo.toml: seeds of {target}: {} is not a folder", missing.display()),
+        None => Ok(folders),
+    }
 }
 
 fn choose(known: &[String], asked: &[String]) -> Result<Vec<String>> {
@@ -93,9 +106,6 @@ fn build(fuzz: &Path, host: &str) -> Result<()> {
     let built = Command::new("cargo")
         .args(["build", "--release", "--bins", "--target", host])
         .env("CARGO_ENCODED_RUSTFLAGS", COVERAGE_FLAGS.join("\x1f"))
-        // Thin LTO and the fuzzer's counters do not pay together, and double the time to build.
-        .env("CARGO_PROFILE_RELEASE_LTO", "off")
-        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
         .current_dir(fuzz)
         .status()
         .context("cannot start cargo")?;
@@ -105,8 +115,8 @@ fn build(fuzz: &Path, host: &str) -> Result<()> {
     Ok(())
 }
 
-/// Runs one target on its seeds (`fuzz/seeds/TARGET/`, read only) and its own growing corpus (`fuzz/corpus/TARGET/`).
-fn run_target(fuzz: &Path, target: &str, program: &Path, seconds: u32) -> Result<()> {
+/// Runs one target on its seeds, read only, and on its own growing corpus in `fuzz/corpus/TARGET/`.
+fn run_target(fuzz: &Path, target: &str, program: &Path, seeds: &[PathBuf], seconds: u32) -> Result<()> {
     println!("fuzz: {target}, {seconds} s");
     let corpus = fuzz.join("corpus").join(target);
     let artifacts = fuzz.join("artifacts").join(target);
@@ -116,7 +126,7 @@ fn run_target(fuzz: &Path, target: &str, program: &Path, seconds: u32) -> Result
     let mut command = Command::new(program);
     command
         .arg(&corpus)
-        .args([fuzz.join("seeds").join(target)].iter().filter(|seeds| seeds.is_dir()))
+        .args(seeds)
         .arg(format!("-max_total_time={seconds}"))
         .arg(format!("-timeout={SECONDS_PER_INPUT}"))
         .arg(format!("-rss_limit_mb={MEMORY_LIMIT_MIB}"))
@@ -139,8 +149,20 @@ mod tests {
         let metadata = serde_json::json!({"packages": [{"targets": [
             {"kind": ["lib"], "name": "fuzz"}, {"kind": ["bin"], "name": "gguf"}, {"kind": ["bin"], "name": "template"},
         ]}]});
-        assert_eq!(target_names(&metadata), ["gguf", "template"]);
-        assert!(target_names(&serde_json::json!({})).is_empty());
+        assert_eq!(target_names(&metadata).expect("targets"), ["gguf", "template"]);
+        assert!(target_names(&serde_json::json!({})).is_err());
+    }
+
+    #[test]
+    fn seeds_are_folders_below_the_root_and_a_missing_one_is_an_error() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        std::fs::create_dir(root.path().join("corpus")).expect("a folder");
+        let metadata =
+            serde_json::json!({"packages": [{"metadata": {"seeds": {"a": ["corpus"], "b": ["gone"]}}}]});
+        let seeds = |target| seed_folders(&metadata, target, root.path());
+        assert_eq!(seeds("a").expect("a folder"), [root.path().join("corpus")]);
+        assert!(seeds("b").expect_err("not there").to_string().contains("gone"));
+        assert!(seeds("unnamed").expect("none").is_empty());
     }
 
     #[test]
