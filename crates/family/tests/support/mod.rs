@@ -9,18 +9,62 @@ use autarky_format::safetensors::File;
 use autarky_graph::reference::Reference;
 use autarky_graph::{BLOCK, CacheDType, Device, Limits, Program, SequenceStep, Step};
 
-/// The larger set of checkpoints, absent from a user's clone.
-pub(crate) fn oracle() -> Option<PathBuf> {
-    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/oracle"));
-    folder.is_dir().then(|| folder.to_owned())
+/// A checkpoint whose logits another implementation computed.
+pub(crate) struct Checkpoint {
+    pub(crate) name: &'static str,
+    pub(crate) family: &'static str,
+    pub(crate) folder: PathBuf,
 }
 
-/// The checkpoints of this tree.
+/// The checkpoints of this tree, and the larger set (made by transformers) where it is: a user's clone has none.
+pub(crate) fn checkpoints() -> Vec<Checkpoint> {
+    let of = |root: PathBuf, names: &[(&'static str, &'static str)]| -> Vec<Checkpoint> {
+        let one = |&(name, family)| Checkpoint { name, family, folder: root.join(name) };
+        names.iter().map(one).collect()
+    };
+    let mut all = of(
+        fixtures(),
+        &[
+            ("llama", "llama"),
+            ("llama_linear", "llama"),
+            ("llama3", "llama"),
+            ("llama_yarn", "llama"),
+            ("mistral", "mistral"),
+            ("mixtral", "mixtral"),
+            ("qwen2", "qwen2"),
+            ("qwen3", "qwen3"),
+            ("qwen3_moe", "qwen3moe"),
+            ("deepseek_v2", "deepseek2"),
+            ("deepseek_v3", "deepseek2"),
+        ],
+    );
+    let oracle = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/oracle"));
+    if oracle.is_dir() {
+        all.extend(of(
+            oracle.to_owned(),
+            &[
+                ("llama", "llama"),
+                ("llama_tied_rope3", "llama"),
+                ("llama_yarn", "llama"),
+                ("mistral_swa", "mistral"),
+                ("mixtral", "mixtral"),
+                ("qwen2", "qwen2"),
+                ("qwen3", "qwen3"),
+                ("qwen3_moe", "qwen3moe"),
+                ("deepseek_v2", "deepseek2"),
+                ("deepseek_v3", "deepseek2"),
+            ],
+        ));
+    }
+    all
+}
+
+/// The folder of the checkpoints of this tree.
 pub(crate) fn fixtures() -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures")).to_owned()
 }
 
-/// What transformers computed, in f32, for a checkpoint.
+/// What the other implementation computed for a checkpoint.
 pub(crate) struct Expected {
     pub(crate) input: Vec<u32>,
     /// `[input, vocabulary]`.
@@ -81,7 +125,7 @@ pub(crate) fn difference(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
-/// Checks logits and greedy tokens against what transformers computed.
+/// Checks logits and greedy tokens against the other implementation.
 pub(crate) fn check(model: &Model, expected: &Expected, tolerance: f32, what: &str) {
     let mut runner = Runner::new(model);
     let logits = runner.step(&expected.input);
