@@ -54,6 +54,8 @@ mod scalar;
 mod unpack;
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(test)]
 mod tests;
@@ -162,6 +164,8 @@ impl Kernels {
         const SCALAR: Kernels = Kernels { matmul: scalar::matmul, quantize_row: scalar::quantize_row };
         match isa {
             Isa::Scalar => &SCALAR,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => const { &Kernels { matmul: avx2::matmul, quantize_row: avx2::quantize_row } },
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 | Isa::Amx => {
                 const { &Kernels { matmul: avx512::matmul, quantize_row: avx512::quantize_row } }
