@@ -9,6 +9,9 @@
 //! 4. `bpe`, `sentencepiece`, `unigram`, `wordpiece`: each piece becomes tokens;
 //! 5. `stream`: tokens become characters again, never half of one.
 //!
+//! [`ChatTemplate`] turns conversations into text, with an interpreter of its own (`jinja`) that bounds what
+//! a template may cost.
+//!
 //! Vocabularies, patterns, templates and texts come from outside: whatever is wrong with them is a
 //! [`TokenizerError`], never a panic, and no text takes more than O(n log n) time.
 
@@ -20,10 +23,12 @@
 mod bpe;
 mod byte_alphabet;
 mod charsmap;
+mod chat;
 mod classes;
 mod error;
 mod gguf;
 mod hash;
+mod jinja;
 mod merge;
 mod merges_to_scores;
 mod normalizer;
@@ -40,7 +45,9 @@ mod unigram;
 mod vocabulary;
 mod wordpiece;
 
+pub use chat::{ChatTemplate, Message, RenderOptions, TemplateError};
 pub use error::TokenizerError;
+pub use jinja::DateTime;
 pub use pipeline::Pipeline;
 pub use spec::{Model, Spec, SpecialIds, TokenType};
 pub use stream::StreamDecoder;
