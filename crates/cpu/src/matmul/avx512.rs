@@ -14,6 +14,8 @@ use super::unpack::Unpacked;
 use super::{Activations, ScratchParts, Task, float, prefetch};
 use std::arch::x86_64::*;
 
+/// Up to this many rows, a group is unpacked in registers and used at once.
+pub(super) const FEW_ROWS: usize = 4;
 /// How far ahead of its use packed weights are fetched, in bytes.
 const PREFETCH: usize = 4096;
 
@@ -49,7 +51,7 @@ unsafe fn quantized<F: Format>(task: &Task<'_>, scratch: &mut ScratchParts) {
             1 => few_rows::<F, 1>(task),
             2 => few_rows::<F, 2>(task),
             3 => few_rows::<F, 3>(task),
-            4 => few_rows::<F, 4>(task),
+            FEW_ROWS => few_rows::<F, FEW_ROWS>(task),
             _ => integer::product::<F, Vnni>(task, scratch),
         }
     }
@@ -57,7 +59,7 @@ unsafe fn quantized<F: Format>(task: &Task<'_>, scratch: &mut ScratchParts) {
 
 /// The eight quads of a packed group, as unsigned codes.
 #[inline(always)]
-unsafe fn unpack_group<F: Format>(group: *const u8) -> [__m512i; 8] {
+pub(super) unsafe fn unpack_group<F: Format>(group: *const u8) -> [__m512i; 8] {
     let spec = &F::SPEC;
     // SAFETY: `group` points to a packed group.
     unsafe {

@@ -39,7 +39,7 @@
 //! | `scalar.rs` | portable Rust: the definition of right |
 //! | `avx2.rs` | AVX2, FMA, F16C |
 //! | `avx512.rs` | AVX-512 with VNNI |
-//! | `amx.rs` | AMX tiles |
+//! | `amx/` | AMX tiles |
 //! | `neon.rs` | AArch64 |
 
 pub mod activations;
@@ -53,6 +53,8 @@ pub mod peak;
 mod scalar;
 mod unpack;
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -167,9 +169,9 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => const { &Kernels { matmul: avx2::matmul, quantize_row: avx2::quantize_row } },
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Amx => {
-                const { &Kernels { matmul: avx512::matmul, quantize_row: avx512::quantize_row } }
-            }
+            Isa::Avx512 => const { &Kernels { matmul: avx512::matmul, quantize_row: avx512::quantize_row } },
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => const { &Kernels { matmul: amx::matmul, quantize_row: avx512::quantize_row } },
             #[allow(unreachable_patterns)]
             _ => &SCALAR,
         }
