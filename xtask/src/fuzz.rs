@@ -56,7 +56,6 @@ pub(crate) fn run(root: &Path, args: &FuzzArgs) -> Result<()> {
         let seeds = seed_folders(&metadata, target, root)?;
         run_target(&fuzz, target, &programs.join(target), &seeds, args.seconds)?;
     }
-    println!("fuzz: {} targets, {} s each, nothing found", chosen.len(), args.seconds);
     Ok(())
 }
 
@@ -117,7 +116,6 @@ fn build(fuzz: &Path, host: &str) -> Result<()> {
 
 /// Runs one target on its seeds, read only, and on its own growing corpus in `fuzz/corpus/TARGET/`.
 fn run_target(fuzz: &Path, target: &str, program: &Path, seeds: &[PathBuf], seconds: u32) -> Result<()> {
-    println!("fuzz: {target}, {seconds} s");
     let corpus = fuzz.join("corpus").join(target);
     let artifacts = fuzz.join("artifacts").join(target);
     for folder in [&corpus, &artifacts] {
@@ -133,10 +131,18 @@ fn run_target(fuzz: &Path, target: &str, program: &Path, seeds: &[PathBuf], seco
         .arg(format!("-artifact_prefix={}/", artifacts.display()))
         .args(["-print_final_stats=1", "-verbosity=0"])
         .current_dir(fuzz);
-    let done = command.status().with_context(|| format!("cannot start {}", program.display()))?;
-    if !done.success() {
+    let output = command.output().with_context(|| format!("cannot start {}", program.display()))?;
+    let log = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        eprint!("{log}");
         bail!("{target} found an input that breaks it: see {}", artifacts.display());
     }
+    let statistic = |name: &str| log.lines().find_map(|line| line.strip_prefix(name)).map_or("?", str::trim);
+    println!(
+        "fuzz: {target}: {} inputs, {} of them new, in {seconds} s; nothing found",
+        statistic("stat::number_of_executed_units:"),
+        statistic("stat::new_units_added:")
+    );
     Ok(())
 }
 

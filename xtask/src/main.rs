@@ -61,7 +61,10 @@ fn root() -> PathBuf {
 /// cannot be started, fails, or prints something that is not UTF-8.
 fn output_of(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
-    let output = command.stderr(Stdio::inherit()).output().with_context(|| format!("cannot start {name}"))?;
+    // A missing working folder is reported as if the program were missing: say both.
+    let started = command.stderr(Stdio::inherit()).output();
+    let output =
+        started.with_context(|| format!("cannot start {command:?} in {:?}", command.get_current_dir()))?;
     if !output.status.success() {
         bail!("{name} failed ({}): {command:?}", output.status);
     }
