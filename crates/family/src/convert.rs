@@ -24,7 +24,8 @@ use crate::rope::{RopeConfig, RopeScaling};
 pub struct Options {
     /// The type of matrices; none: as they are. Norms, biases and routers are written as F32 always.
     pub dtype: Option<DType>,
-    /// The type of `output.weight`, or of the embedding table where the model is tied; none: as `dtype` says.
+    /// The type of `output.weight`, or of the embedding table where the model is tied; none: as `dtype` says, but at
+    /// least Q6_K, since errors there go straight into the logits.
     pub output: Option<DType>,
     /// Keys to add or replace: the tokenizer's, and `general.name` and its like.
     pub metadata: Metadata,
@@ -65,10 +66,14 @@ pub fn convert(
     options: &Options,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Written, FamilyError> {
-    let metadata = match model.source() {
+    let mut metadata = match model.source() {
         Source::Gguf(file) => file.metadata().clone(),
         _ => Metadata::new(),
     };
+    // What is written is one file, whatever was read.
+    for key in ["split.no", "split.count", "split.tensors.count"] {
+        metadata.remove(key);
+    }
     let conversion = Conversion {
         file: model.path(),
         family: model.description(),
@@ -261,11 +266,17 @@ impl Conversion<'_> {
         if dimensions == 1 || name.ends_with("ffn_gate_inp.weight") {
             return DType::F32;
         }
-        let output = if self.config.tied { "token_embd.weight" } else { "output.weight" };
-        match options.output.filter(|_| name == output).or(options.dtype) {
-            Some(dtype) => dtype,
-            None => found,
+        let Some(dtype) = options.dtype else {
+            return options.output.filter(|_| self.is_output(name)).unwrap_or(found);
+        };
+        match self.is_output(name) {
+            true => options.output.unwrap_or(finer(dtype, DType::Q6_K)),
+            false => dtype,
         }
+    }
+
+    fn is_output(&self, name: &str) -> bool {
+        name == if self.config.tied { "token_embd.weight" } else { "output.weight" }
     }
 
     /// Gives the weight's bytes to `put`, piece after piece.
@@ -335,6 +346,11 @@ fn requantize(bytes: &[u8], from: DType, to: DType) -> Result<Vec<u8>, String> {
     let mut out = vec![0; length];
     autarky_quant::quantize(to, &numbers, &mut out).map_err(|e| e.to_string())?;
     Ok(out)
+}
+
+/// The type with more bits.
+fn finer(a: DType, b: DType) -> DType {
+    if a.bits_per_element() < b.bits_per_element() { b } else { a }
 }
 
 /// The wanted type, or where rows are not whole blocks of it, the smallest plain one above it that they are.

@@ -30,6 +30,11 @@ pub(crate) fn hugging_face(family: &Family, config: &Config, source: &Source, we
     let experts = config.experts.as_ref();
     match place {
         Some(Place::Tensor(name)) => Binding::Tensor(format!("{prefix}{name}.{ending}")),
+        Some(Place::Either(name, other)) => {
+            let first = format!("{prefix}{name}.{ending}");
+            let found = source.tensor(&first).is_some();
+            Binding::Tensor(if found { first } else { format!("{prefix}{other}.{ending}") })
+        }
         Some(Place::Whole(name)) => Binding::Tensor(format!("{prefix}{name}")),
         Some(Place::Experts { each, fused, half }) => {
             let whole = format!("{prefix}{fused}");

@@ -36,6 +36,24 @@ fn a_converted_model_computes_the_same() {
 }
 
 #[test]
+fn the_output_is_stored_finer_than_the_rest() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("q4.gguf");
+    let model = Model::open(fixtures().join("llama_linear")).unwrap();
+    let dtype_of = |options: &Options, name: &str| {
+        convert(&model, &path, options, &mut |_| {}).unwrap();
+        Model::open(&path).unwrap().weights().get(name).unwrap().dtype
+    };
+    let q4 = Options { dtype: Some(DType::Q4_0), ..Options::default() };
+    assert_eq!(dtype_of(&q4, "blk.0.attn_q.weight"), DType::Q4_0);
+    // Rows of 32 are no whole blocks of Q6_K.
+    assert_eq!(dtype_of(&q4, "output.weight"), DType::Q8_0);
+    let told = Options { output: Some(DType::Q4_0), ..q4 };
+    assert_eq!(dtype_of(&told, "output.weight"), DType::Q4_0);
+    assert_eq!(dtype_of(&told, "output_norm.weight"), DType::F32);
+}
+
+#[test]
 fn a_gguf_file_is_quantized_by_writing_it_again() {
     let scratch = tempfile::tempdir().unwrap();
     let folder = fixtures().join("llama_linear");

@@ -27,7 +27,7 @@ pub(crate) static FAMILY: Family = Family {
 
 /// The experts' w1, w2 and w3 are gate, down and up.
 const SPARSE: &[(&str, Place)] = &[
-    ("ffn_gate_inp", Place::Tensor("block_sparse_moe.gate")),
+    ("ffn_gate_inp", Place::Either("block_sparse_moe.gate", "mlp.gate")),
     (
         "ffn_gate_exps",
         Place::Experts {

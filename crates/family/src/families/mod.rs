@@ -1,4 +1,9 @@
 //! The families: one file each, and the table of all.
+//!
+//! A new family is a file with a [`Family`]: how its two kinds of configuration are read (most of it by
+//! [`Config::from_hugging_face`] and [`crate::gguf::read`]), its graph out of the shared blocks or with a block of its
+//! own, and where Hugging Face's folders keep its weights. It joins [`FAMILIES`], and `tests/fixtures` gets a tiny
+//! checkpoint of it with logits that another implementation computed.
 
 mod deepseek2;
 pub(crate) mod llama;
@@ -43,6 +48,8 @@ pub(crate) struct Family {
 pub(crate) enum Place {
     /// In the tensor of this name.
     Tensor(&'static str),
+    /// In the tensor of the first name, or of the second where the first is absent.
+    Either(&'static str, &'static str),
     /// In the tensor of this name, which has no ending.
     Whole(&'static str),
     /// For each expert in one tensor, `{}` standing for its number, or of all experts in one that may hold another
