@@ -216,9 +216,9 @@ impl Run<'_, '_> {
         unsafe { self.prepared.arena.start().add(self.prepared.offsets[buffer.0]) }
     }
 
-    /// The first number of a row.
+    /// The first number of a row; row 0 is where rows would be when there are none.
     pub(super) fn row(&self, matrix: &Matrix, row: usize) -> *mut f32 {
-        debug_assert!(row < self.count(matrix.rows));
+        debug_assert!(row < self.count(matrix.rows).max(1));
         // SAFETY: the row is inside the buffer.
         unsafe { self.buffer(matrix.buffer).cast::<f32>().add(row * matrix.width) }
     }
