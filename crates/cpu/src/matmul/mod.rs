@@ -59,6 +59,8 @@ mod amx;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 #[cfg(test)]
 mod tests;
 
@@ -172,6 +174,8 @@ impl Kernels {
             Isa::Avx512 => const { &Kernels { matmul: avx512::matmul, quantize_row: avx512::quantize_row } },
             #[cfg(target_arch = "x86_64")]
             Isa::Amx => const { &Kernels { matmul: amx::matmul, quantize_row: avx512::quantize_row } },
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => const { &Kernels { matmul: neon::matmul, quantize_row: neon::quantize_row } },
             #[allow(unreachable_patterns)]
             _ => &SCALAR,
         }
