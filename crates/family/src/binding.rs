@@ -148,12 +148,9 @@ impl Binding {
         }
     }
 
-    /// Says that its tensors were copied.
+    /// Says that its tensors were copied. One that another weight shares is read again when that one is.
     pub(crate) fn release(&self, source: &Source) {
-        // A tensor that two weights share stays: the other may not have been copied yet.
-        if let Binding::Tensor(_) | Binding::Stack(_) = self {
-            self.tensors().iter().for_each(|t| source.release(t));
-        }
+        self.tensors().iter().for_each(|t| source.release(t));
     }
 }
 

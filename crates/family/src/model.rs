@@ -1,6 +1,7 @@
 //! An opened model: a family's graph with a checkpoint's weights.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -193,6 +194,22 @@ impl Model {
         &self.warnings
     }
 }
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Model")
+            .field("path", &self.path)
+            .field("config", &self.config)
+            .field("dtypes", &self.dtypes)
+            .finish_non_exhaustive()
+    }
+}
+
+// Devices and servers share a model between threads.
+const _: fn() = || {
+    fn shared<T: Send + Sync>() {}
+    shared::<Model>();
+};
 
 /// The names of all known families.
 pub fn known_families() -> impl Iterator<Item = &'static str> {

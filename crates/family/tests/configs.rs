@@ -26,7 +26,7 @@ fn open(folder: impl AsRef<Path>) -> Result<Model, FamilyError> {
 }
 
 fn refusal(folder: &TempDir) -> String {
-    open(folder.path()).err().expect("the model is opened").to_string()
+    open(folder.path()).expect_err("the model is opened").to_string()
 }
 
 #[test]

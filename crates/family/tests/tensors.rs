@@ -69,7 +69,7 @@ impl Parts {
     }
 
     fn refusal(&self) -> String {
-        self.open().err().expect("the model is opened").to_string()
+        self.open().expect_err("the model is opened").to_string()
     }
 }
 
