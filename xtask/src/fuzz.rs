@@ -4,7 +4,7 @@
 //! coverage passes are code generation options, and `libfuzzer-sys` brings libFuzzer as source. Overflow checks and
 //! debug assertions are on, so arithmetic on hostile numbers fails here rather than wraps.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -53,8 +53,7 @@ pub(crate) fn run(root: &Path, args: &FuzzArgs) -> Result<()> {
     build(&fuzz, &host)?;
     let programs = Path::new(target_directory).join(&host).join("release");
     for target in &chosen {
-        let seeds = seed_folders(&metadata, target, root)?;
-        run_target(&fuzz, target, &programs.join(target), &seeds, args.seconds)?;
+        run_target(&fuzz, target, &programs.join(target), args.seconds)?;
     }
     Ok(())
 }
@@ -73,18 +72,6 @@ fn target_names(metadata: &Value) -> Result<Vec<String>> {
         bail!("fuzz/Cargo.toml declares no [[bin]] target");
     }
     Ok(names)
-}
-
-/// Where a target starts from: the folders that `[package.metadata.seeds]` in `fuzz/Cargo.toml` lists for it, relative
-/// to the root. They are the corpora of the tests, so that no input is kept twice.
-fn seed_folders(metadata: &Value, target: &str, root: &Path) -> Result<Vec<PathBuf>> {
-    let named =
-        list(&metadata["packages"]).iter().flat_map(|package| list(&package["metadata"]["seeds"][target]));
-    let folders: Vec<PathBuf> = named.filter_map(|folder| Some(root.join(folder.as_str()?))).collect();
-    match folders.iter().find(|folder| !folder.is_dir()) {
-        Some(missing) => bail!("fuzz/Cargo.toml: seeds of {target}: {} is not a folder", missing.display()),
-        None => Ok(folders),
-    }
 }
 
 fn choose(known: &[String], asked: &[String]) -> Result<Vec<String>> {
@@ -114,8 +101,8 @@ fn build(fuzz: &Path, host: &str) -> Result<()> {
     Ok(())
 }
 
-/// Runs one target on its seeds, read only, and on its own growing corpus in `fuzz/corpus/TARGET/`.
-fn run_target(fuzz: &Path, target: &str, program: &Path, seeds: &[PathBuf], seconds: u32) -> Result<()> {
+/// Runs one target from its seeds (`fuzz/seeds/TARGET/`, only read) and its growing corpus (`fuzz/corpus/TARGET/`).
+fn run_target(fuzz: &Path, target: &str, program: &Path, seconds: u32) -> Result<()> {
     let corpus = fuzz.join("corpus").join(target);
     let artifacts = fuzz.join("artifacts").join(target);
     for folder in [&corpus, &artifacts] {
@@ -124,7 +111,7 @@ fn run_target(fuzz: &Path, target: &str, program: &Path, seeds: &[PathBuf], seco
     let mut command = Command::new(program);
     command
         .arg(&corpus)
-        .args(seeds)
+        .args(Some(fuzz.join("seeds").join(target)).filter(|seeds| seeds.is_dir()))
         .arg(format!("-max_total_time={seconds}"))
         .arg(format!("-timeout={SECONDS_PER_INPUT}"))
         .arg(format!("-rss_limit_mb={MEMORY_LIMIT_MIB}"))
@@ -157,18 +144,6 @@ mod tests {
         ]}]});
         assert_eq!(target_names(&metadata).expect("targets"), ["gguf", "template"]);
         assert!(target_names(&serde_json::json!({})).is_err());
-    }
-
-    #[test]
-    fn seeds_are_folders_below_the_root_and_a_missing_one_is_an_error() {
-        let root = tempfile::tempdir().expect("a temporary folder");
-        std::fs::create_dir(root.path().join("corpus")).expect("a folder");
-        let metadata =
-            serde_json::json!({"packages": [{"metadata": {"seeds": {"a": ["corpus"], "b": ["gone"]}}}]});
-        let seeds = |target| seed_folders(&metadata, target, root.path());
-        assert_eq!(seeds("a").expect("a folder"), [root.path().join("corpus")]);
-        assert!(seeds("b").expect_err("not there").to_string().contains("gone"));
-        assert!(seeds("unnamed").expect("none").is_empty());
     }
 
     #[test]
