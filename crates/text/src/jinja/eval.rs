@@ -53,7 +53,6 @@ struct Run<'a> {
     // Scope 0 is the template's; a macro sees it and the scopes from `base` on.
     scopes: Vec<Scope>,
     base: usize,
-    loops: usize,
     line: u32,
     out: String,
 }
@@ -69,7 +68,7 @@ pub(crate) fn render(
     budget: &Budget,
 ) -> Result<String, (u32, Fault)> {
     let scopes = vec![variables.into_iter().collect()];
-    let mut run = Run { budget, date, scopes, base: 0, loops: 0, line: 1, out: String::new() };
+    let mut run = Run { budget, date, scopes, base: 0, line: 1, out: String::new() };
     match run.nodes(nodes) {
         Ok(_) => Ok(run.out),
         Err(fault) => Err((run.line, fault)),
@@ -198,9 +197,7 @@ impl Run<'_> {
             return self.scoped(|run| run.nodes(otherwise));
         }
         let count = items.len();
-        let state =
-            Rc::new(Loop { place: Cell::new(0), items, depth: self.loops, last_changed: RefCell::new(None) });
-        self.loops += 1;
+        let state = Rc::new(Loop { place: Cell::new(0), items, last_changed: RefCell::new(None) });
         let mut result = Ok(Flow::On);
         for place in 0..count {
             state.place.set(place);
@@ -220,7 +217,6 @@ impl Run<'_> {
                 }
             }
         }
-        self.loops -= 1;
         result
     }
 

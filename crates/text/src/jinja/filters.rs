@@ -104,7 +104,11 @@ pub(crate) fn apply(name: &str, value: &Value, args: &Args, budget: &Budget) -> 
         }
         "attr" => {
             let name = args.positional.first().ok_or_else(|| Fault::new("`attr` needs a name"))?;
-            subscript(value, name, budget)
+            match (value, name) {
+                // An entry of a dictionary is no attribute of it.
+                (Value::Map(_), Value::Str(name)) => Ok(Value::Undefined(Arc::clone(name))),
+                _ => subscript(value, name, budget),
+            }
         }
         "indent" => indent(&text()?, args, budget),
         "format" => match args.positional.as_slice() {
@@ -352,13 +356,18 @@ fn sum(value: &Value, args: &Args, budget: &Budget) -> Result<Value, Fault> {
     Ok(whole.map_or(Value::Float(total), Value::Int))
 }
 
+/// The items that `map` and `select` go through: as in Jinja, nothing of what is false.
+fn items_if_true(value: &Value, budget: &Budget) -> Result<Vec<Value>, Fault> {
+    if value.truth() { value.iterate(budget) } else { Ok(Vec::new()) }
+}
+
 /// `map('filter', ...)` or `map(attribute='name', default=...)`.
 fn map(value: &Value, args: &Args, budget: &Budget) -> Result<Value, Fault> {
     let mut out = Vec::new();
     let filter = args.positional.first().and_then(Value::as_str);
     let rest =
         Args { positional: args.positional.iter().skip(1).cloned().collect(), named: args.named.clone() };
-    for item in value.iterate(budget)? {
+    for item in items_if_true(value, budget)? {
         budget.scan(0)?;
         out.push(match (args.named.iter().find(|(name, _)| &**name == "attribute"), filter) {
             (Some((_, path)), _) => match at_path(&item, path, budget)? {
@@ -384,7 +393,7 @@ fn select(
 ) -> Result<Value, Fault> {
     let arguments = args.positional.get(usize::from(attribute.is_some())..).unwrap_or_default();
     let mut out = Vec::new();
-    for item in value.iterate(budget)? {
+    for item in items_if_true(value, budget)? {
         budget.scan(0)?;
         let looked_at = match attribute {
             Some(path) => at_path(&item, path, budget)?,

@@ -74,6 +74,19 @@ pub(crate) fn lex(source: &str) -> Result<Vec<Token>, SyntaxError> {
     Ok(lexer.tokens)
 }
 
+/// What is left of the text before a block tag with `mark`: blanks go that are the tag's indentation, or all
+/// if the mark is `-`. `starts`: the text begins a line.
+fn before_tag(text: &str, mark: Option<char>, starts: bool) -> &str {
+    if mark == Some('-') {
+        return text.trim_end();
+    }
+    let line_begin = text.rfind('\n').map(|place| place + 1);
+    match line_begin.or_else(|| starts.then_some(0)).and_then(|begin| text.split_at_checked(begin)) {
+        Some((before, indentation)) if mark != Some('+') && indentation.trim().is_empty() => before,
+        _ => text,
+    }
+}
+
 impl<'a> Lexer<'a> {
     fn push(&mut self, kind: Kind) {
         self.tokens.push(Token { line: self.line, kind });
@@ -122,15 +135,9 @@ impl<'a> Lexer<'a> {
         if matches!(mark, Some('-' | '+')) {
             self.take(1);
         }
-        if mark == Some('-') {
-            text = text.trim_end();
-        } else if mark != Some('+') && tag != Tag::Print {
-            let line_begin = text.rfind('\n').map(|place| place + 1);
-            if let Some(begin) = line_begin.or_else(|| starts.then_some(0))
-                && text.get(begin..).is_some_and(|indentation| indentation.trim().is_empty())
-            {
-                text = text.get(..begin).unwrap_or_default();
-            }
+        // Blanks before a value are text.
+        if tag != Tag::Print || mark == Some('-') {
+            text = before_tag(text, mark, starts);
         }
         self.push_text(text, line);
         self.line_starts = false;
@@ -181,15 +188,14 @@ impl<'a> Lexer<'a> {
     /// `{% raw %}` up to `{% endraw %}` is text.
     fn raw(&mut self) -> Result<(), SyntaxError> {
         let Some(begin) = self.rest.find("%}") else { return self.fail("a tag without its end `%}`") };
-        let head = self.take(begin);
+        self.trim_next = self.take(begin).ends_with('-');
         self.take(2);
-        self.end_block(head.ends_with('-'), head.ends_with('+'));
         let mut from = 0;
         while let Some(place) =
             self.rest.get(from..).and_then(|rest| rest.find("{%")).map(|place| from + place)
         {
             let after = self.rest.get(place + 2..).unwrap_or_default();
-            let minus = after.starts_with('-');
+            let mark = after.chars().next();
             let name = after.trim_start_matches(['-', '+']).trim_start();
             let tail = name.strip_prefix("endraw").map(str::trim_start);
             let ends = tail.is_some_and(|tail| tail.trim_start_matches(['-', '+']).starts_with("%}"));
@@ -199,9 +205,7 @@ impl<'a> Lexer<'a> {
                 if std::mem::take(&mut self.trim_next) {
                     text = text.trim_start();
                 }
-                if minus {
-                    text = text.trim_end();
-                }
+                text = before_tag(text, mark, false);
                 self.push_text(text, line);
                 let tail_end = tail.find("%}").map_or(0, |end| end + 2);
                 self.take(self.rest.len() - tail.len() + tail_end);

@@ -37,8 +37,9 @@ pub(super) fn attribute(value: &Value, name: &Arc<str>) -> Result<Value, Fault> 
                 "first" => Value::Bool(place == 0),
                 "last" => Value::Bool(place + 1 == count),
                 "length" => int(count),
-                "depth" => int(state.depth + 1),
-                "depth0" => int(state.depth),
+                // Only recursive loops, which there are none of, lie deeper.
+                "depth" => int(1),
+                "depth0" => int(0),
                 "previtem" => item(place.checked_sub(1)),
                 "nextitem" => item(place.checked_add(1)),
                 _ => missing(),

@@ -50,8 +50,6 @@ pub(crate) struct Loop {
     /// The current item's place.
     pub(crate) place: Cell<usize>,
     pub(crate) items: Vec<Value>,
-    /// The number of loops around this one.
-    pub(crate) depth: usize,
     /// The last arguments of `loop.changed`.
     pub(crate) last_changed: RefCell<Option<Value>>,
 }
