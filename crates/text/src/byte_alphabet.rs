@@ -8,9 +8,8 @@ const fn prints(byte: u8) -> bool {
     matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff)
 }
 
-/// The two directions of the alphabet.
+/// The bytes by their stand-ins.
 pub(crate) struct ByteAlphabet {
-    chars: [char; 256],
     // The largest stand-in is U+0143.
     bytes: [Option<u8>; 0x144],
 }
@@ -21,7 +20,6 @@ impl ByteAlphabet {
 
     #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler: a wrong index does not build")]
     const fn build() -> Self {
-        let mut chars = ['\0'; 256];
         let mut bytes = [None; 0x144];
         let mut next = 0x100_u32;
         let mut byte = 0_usize;
@@ -31,18 +29,10 @@ impl ByteAlphabet {
             if !own {
                 next += 1;
             }
-            if let Some(c) = char::from_u32(code) {
-                chars[byte] = c;
-            }
             bytes[code as usize] = Some(byte as u8);
             byte += 1;
         }
-        Self { chars, bytes }
-    }
-
-    /// The character that stands for `byte`.
-    pub(crate) fn char(&self, byte: u8) -> char {
-        self.chars.get(usize::from(byte)).copied().unwrap_or_default()
+        Self { bytes }
     }
 
     /// The byte that `c` stands for.
@@ -54,11 +44,6 @@ impl ByteAlphabet {
     pub(crate) fn decode(&self, token: &str) -> Option<Vec<u8>> {
         token.chars().map(|c| self.byte(c)).collect()
     }
-
-    /// Text in the alphabet.
-    pub(crate) fn encode(&self, text: &[u8]) -> String {
-        text.iter().map(|&byte| self.char(byte)).collect()
-    }
 }
 
 #[cfg(test)]
@@ -68,11 +53,10 @@ mod tests {
     #[test]
     fn the_alphabet_is_one_to_one_and_gives_the_known_stand_ins() {
         let table = ByteAlphabet::TABLE;
-        for byte in 0..=255_u8 {
-            assert_eq!(table.byte(table.char(byte)), Some(byte));
-            assert_eq!(prints(byte), table.char(byte) as u32 == u32::from(byte));
-        }
-        assert_eq!(table.encode(b" \n\x00\xad"), "ĠĊĀŃ");
+        let mut seen: Vec<u8> = (0..0x144).filter_map(|code| table.byte(char::from_u32(code)?)).collect();
+        seen.sort_unstable();
+        assert_eq!(seen, (0..=255).collect::<Vec<u8>>());
+        assert_eq!(table.decode("ĠĊĀŃé"), Some(b" \n\x00\xad\xe9".to_vec()));
         assert_eq!(table.decode("Ġa▁"), None, "`▁` is not in the alphabet");
     }
 }

@@ -3,7 +3,7 @@
 use autarky_format::gguf::{Array, Metadata, StrArray, Value};
 
 use crate::error::TokenizerError;
-use crate::pipeline::Pipeline;
+use crate::normalizer::Normalizer;
 use crate::spec::{Model, Spec, TokenType};
 use crate::tokenizer::{Tokenizer, default_pipeline_of};
 
@@ -160,7 +160,7 @@ impl Spec {
         Ok(())
     }
 
-    /// The same tokenizer without a [`Pipeline`]: GGUF's flat fields say all.
+    /// The same tokenizer without a [`crate::Pipeline`]: GGUF's flat fields say all.
     fn flattened(&self) -> Result<Self, TokenizerError> {
         let mut flat = self.clone();
         let Some(pipeline) = flat.pipeline.take() else { return Ok(flat) };
@@ -168,24 +168,16 @@ impl Spec {
             flat.set_template(&template.prefix, &template.suffix)?;
         }
         flat.end_of_turn(&self.end_of_generation);
+        let pipeline = pipeline.with_spelt_spaces();
         if flat.model == Model::Bpe && pipeline.meta_space {
             flat.merges_to_scores()?;
         }
+        if flat.model == Model::SentencePiece {
+            let prepends = |step: &Normalizer| matches!(step, Normalizer::Prepend(_));
+            flat.add_space_prefix = Some(pipeline.normalizers.iter().any(prepends));
+        }
         let spelt = default_pipeline_of(&flat)?;
-        // What one model's algorithm does of itself needs no field; strips and the template are looked at apart.
-        let same = Pipeline {
-            template: None,
-            strips: Vec::new(),
-            fuse_unk: spelt.fuse_unk,
-            byte_fallback: spelt.byte_fallback,
-            ignore_merges: if flat.model == Model::Bpe {
-                pipeline.ignore_merges
-            } else {
-                spelt.ignore_merges
-            },
-            ..pipeline
-        };
-        if same != spelt {
+        if pipeline.normalizers != spelt.normalizers || pipeline.pre_tokenizers != spelt.pre_tokenizers {
             return Err(TokenizerError::Unsupported {
                 file: "tokenizer.json".into(),
                 field: "normalizer, pre_tokenizer".into(),

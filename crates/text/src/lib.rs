@@ -28,6 +28,7 @@ mod classes;
 mod error;
 mod gguf;
 mod hash;
+mod hugging_face;
 mod jinja;
 mod merge;
 mod merges_to_scores;
@@ -47,6 +48,7 @@ mod wordpiece;
 
 pub use chat::{ChatTemplate, Message, RenderOptions, TemplateError};
 pub use error::TokenizerError;
+pub use hugging_face::HuggingFaceFiles;
 pub use jinja::DateTime;
 pub use pipeline::Pipeline;
 pub use spec::{Model, Spec, SpecialIds, TokenType};

@@ -39,7 +39,12 @@ pub(crate) fn apply(spec: &mut Spec) -> Result<(), TokenizerError> {
             let (left, right) = text.split_at_checked(place).unwrap_or_default();
             known(left, &kinds) && known(right, &kinds)
         });
-        let splits = if known(text, &kinds) { splits.count() } else { 0 };
+        // Tokens that are no text are never merged, whatever the list says.
+        if !known(text, &kinds) {
+            scores.push(0.0);
+            continue;
+        }
+        let splits = splits.count();
         match ranks.get(text) {
             None if splits == 0 => scores.push(0.0),
             None => return Err(refuse(format!("a list without a merge for the token {text:?}"))),

@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use regex_automata::meta::Regex;
 use regex_automata::{Anchored, Input};
+use regex_syntax::hir::Hir;
 
 use crate::error::{TokenizerError, shorten};
 
@@ -18,15 +19,16 @@ const SIZE_LIMIT: usize = 16 << 20;
 /// A compiled pattern.
 #[derive(Debug, Clone)]
 pub(crate) struct Pattern {
-    source: String,
     regex: Regex,
+    alternatives: Vec<Hir>,
     // For each alternative: whether it is `\s+(?!\S)`.
     gives_back: Vec<bool>,
 }
 
+/// Patterns are equal when they mean the same expression, however it is written (`\n` or a line feed).
 impl PartialEq for Pattern {
     fn eq(&self, other: &Self) -> bool {
-        self.source == other.source
+        self.alternatives == other.alternatives && self.gives_back == other.gives_back
     }
 }
 
@@ -41,38 +43,27 @@ impl Pattern {
         for alternative in split_alternatives(source) {
             let is_tail = alternative == r"\s+(?!\S)";
             let plain = if is_tail { r"\s+".to_owned() } else { drop_possessive(alternative) };
-            if plain.contains("(?!") || plain.contains("(?=") || plain.contains("(?<") {
+            if ["(?!", "(?=", "(?<!", "(?<="].iter().any(|look| plain.contains(look)) {
                 return Err(fail(format!(
                     "look-around other than `\\s+(?!\\S)` is not supported: `{alternative}`"
                 )));
             }
-            alternatives.push(plain);
+            alternatives.push(regex_syntax::parse(&plain).map_err(|error| fail(error.to_string()))?);
             gives_back.push(is_tail);
         }
+        // Groups are only brackets here, and need no memory at each step.
+        let captures = regex_automata::nfa::thompson::WhichCaptures::Implicit;
+        let config = Regex::config().nfa_size_limit(Some(SIZE_LIMIT)).which_captures(captures);
         let regex = Regex::builder()
-            .configure(
-                Regex::config()
-                    .nfa_size_limit(Some(SIZE_LIMIT))
-                    .which_captures(regex_automata::nfa::thompson::WhichCaptures::Implicit),
-            )
-            .build_many(&alternatives)
-            .map_err(|error| {
-                fail(match error.syntax_error() {
-                    Some(syntax) => syntax.to_string(),
-                    None => error.to_string(),
-                })
-            })?;
-        Ok(Self { source: source.to_owned(), regex, gives_back })
+            .configure(config)
+            .build_many_from_hir(&alternatives)
+            .map_err(|error| fail(error.to_string()))?;
+        Ok(Self { regex, alternatives, gives_back })
     }
 
     /// A pattern that matches exactly `text`.
     pub(crate) fn literal(text: &str) -> Result<Self, TokenizerError> {
         Self::new(&regex_syntax::escape(text))
-    }
-
-    /// The pattern as it was given.
-    pub(crate) fn source(&self) -> &str {
-        &self.source
     }
 
     /// The first match in `text` at or after byte `from`.
@@ -158,7 +149,7 @@ fn drop_possessive(source: &str) -> String {
             after_quantifier = false;
             continue;
         }
-        after_quantifier = quantifier && out.chars().next_back() != Some('(');
+        after_quantifier = quantifier && !out.ends_with('(');
         if escaped {
             escaped = false;
         } else {

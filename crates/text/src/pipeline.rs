@@ -1,7 +1,7 @@
 //! What happens to text before the model sees it: the steps that normalize it and cut it into pieces.
 
 use crate::normalizer::Normalizer;
-use crate::pre_tokenizer::PreTokenizer;
+use crate::pre_tokenizer::{PreTokenizer, Prepend};
 
 /// A tokenizer's steps around its model, as `tokenizer.json` spells them out and GGUF's `pre` names them.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -26,6 +26,25 @@ pub struct Pipeline {
     pub(crate) template: Option<Template>,
     /// Which special tokens swallow the blanks beside them.
     pub(crate) strips: Vec<Strip>,
+}
+
+impl Pipeline {
+    /// The same with a single [`PreTokenizer::MetaSpace`] written as normalizers, as GGUF implies them.
+    ///
+    /// Both forms come from SentencePiece models, which always put a space before the text. The step in
+    /// `tokenizer.json` differs from that only where a text itself begins with a space, or follows a special
+    /// token; the original is what GGUF keeps.
+    pub(crate) fn with_spelt_spaces(mut self) -> Self {
+        if let [PreTokenizer::MetaSpace { mark, prepend, split: false }] = self.pre_tokenizers.as_slice() {
+            let mark = mark.to_string();
+            if *prepend != Prepend::Never {
+                self.normalizers.push(Normalizer::Prepend(mark.clone()));
+            }
+            self.normalizers.push(Normalizer::ReplaceText { text: " ".into(), with: mark });
+            self.pre_tokenizers.clear();
+        }
+        self
+    }
 }
 
 /// The ids that frame an encoded text.

@@ -223,6 +223,21 @@ pub(crate) fn named(name: &str) -> Result<&'static Named, TokenizerError> {
     })
 }
 
+/// The name for a pipeline, if GGUF has one.
+pub(crate) fn name_of(pipeline: &Pipeline) -> Result<Option<&'static str>, TokenizerError> {
+    for pre in NAMED {
+        let known = pre.pipeline()?;
+        let same = known.normalizers == pipeline.normalizers
+            && known.pre_tokenizers == pipeline.pre_tokenizers
+            && known.byte_level == pipeline.byte_level
+            && known.ignore_merges == pipeline.ignore_merges;
+        if same {
+            return Ok(pre.names.first().copied());
+        }
+    }
+    Ok(None)
+}
+
 impl Named {
     /// The steps that the name stands for.
     pub(crate) fn pipeline(&self) -> Result<Pipeline, TokenizerError> {

@@ -54,7 +54,8 @@ pub(crate) struct Pieces {
 impl Pieces {
     /// One piece: all of `text`.
     pub(crate) fn new(text: String, at_start: bool) -> Self {
-        let ranges = if text.is_empty() { Vec::new() } else { vec![0..text.len()] };
+        let whole = 0..text.len();
+        let ranges = Some(whole).filter(|whole| !whole.is_empty()).into_iter().collect();
         Self { text, ranges, at_start }
     }
 

@@ -26,6 +26,10 @@ fn spell(vocabulary: &Vocabulary, piece: &str, out: &mut Vec<u32>) -> bool {
     // The mark alone is no beginning of a word.
     let mut shortest = META_SPACE.len_utf8() + 1;
     while begin < word.len() {
+        // A `▁` of the text itself must not pass for the mark of a word's begin.
+        if begin > 0 && word.get(begin..).is_some_and(|rest| rest.starts_with(META_SPACE)) {
+            return false;
+        }
         let ends = (begin + shortest..=word.len()).rev().filter(|&end| word.is_char_boundary(end));
         let found =
             ends.filter_map(|end| Some((end, vocabulary.find(word.as_bytes().get(begin..end)?)?))).next();
