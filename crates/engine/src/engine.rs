@@ -77,6 +77,9 @@ pub struct Work<'a> {
     pub outputs: Outputs,
 }
 
+/// Takes the logits of some positions: the first position, and `[positions, vocabulary]` logits.
+pub type EachLogits<'a, E> = dyn FnMut(usize, &[f32]) -> Result<(), E> + 'a;
+
 /// A model ready to run, with its KV cache.
 pub struct Engine {
     program: Box<dyn Program>,
@@ -262,7 +265,7 @@ impl Engine {
     pub fn each_logits<E: From<EngineError>>(
         &mut self,
         sequence: &mut Sequence,
-        take: &mut dyn FnMut(usize, &[f32]) -> Result<(), E>,
+        take: &mut EachLogits<'_, E>,
     ) -> Result<(), E> {
         let chunk = self.chunk.min(self.limits.outputs);
         while !sequence.pending().is_empty() {
@@ -352,7 +355,7 @@ mod tests {
             engine.advance(&mut s, &mut |_, _| true),
             Err(EngineError::Nothing { pending: 0, asked: 0 })
         ));
-        s.push(&vec![1; BLOCK + 1]);
+        s.push(&[1; BLOCK + 1]);
         assert!(matches!(
             engine.advance(&mut s, &mut |_, _| true),
             Err(EngineError::ContextFull { needed: 33, context: 32 })

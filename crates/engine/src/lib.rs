@@ -21,7 +21,7 @@ pub mod stop;
 #[cfg(test)]
 mod testing;
 
-pub use engine::{Engine, Options, Outputs, Work};
+pub use engine::{EachLogits, Engine, Options, Outputs, Work};
 pub use error::EngineError;
 pub use generate::{Event, Generated, Request, StopReason, generate};
 pub use sampling::{Sampler, Sampling, SamplingError};

@@ -196,7 +196,7 @@ fn options_out_of_range_are_refused_by_name() {
         (Sampling { frequency_penalty: f32::NAN, ..open() }, "frequency penalty"),
     ];
     for (options, name) in wrong {
-        let error = Sampler::new(options).err().expect(name);
+        let error = Sampler::new(options).expect_err(name);
         assert!(error.to_string().starts_with(name), "{error}");
     }
 }

@@ -1,0 +1,65 @@
+//! One file for each command.
+
+mod bench;
+mod convert;
+mod inspect;
+mod logits;
+mod perplexity;
+mod quantize;
+mod run;
+mod tokenize;
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::args::Command;
+use crate::exit::Usage;
+use crate::reference;
+
+/// Runs a command.
+pub(crate) fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Run(args) => run::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Convert(args) => convert::run(&args),
+        Command::Quantize(args) => quantize::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Perplexity(args) => perplexity::run(&args),
+        Command::Tokenize(args) => tokenize::run(&args),
+        Command::Logits(args) => logits::run(&args),
+        Command::Completions(args) => reference::completions(args.shell.into()),
+        Command::Man(args) => reference::man(&args.folder),
+    }
+}
+
+/// Prints text, without the panic of `print!` on a closed pipe.
+fn print(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("cannot write to standard output")
+}
+
+/// Prints JSON, indented.
+fn print_json(value: &Value) -> Result<()> {
+    print(&format!("{value:#}\n"))
+}
+
+/// Refuses to replace a file unless that was asked for.
+fn may_write(path: &Path, force: bool) -> Result<(), Usage> {
+    match path.exists() && !force {
+        true => Err(Usage(format!("{} exists; --force replaces it", path.display()))),
+        false => Ok(()),
+    }
+}
+
+/// A large count as people write it: `1.24 billion`.
+fn count(n: u64) -> String {
+    let x = n as f64;
+    match n {
+        0..1_000_000 => n.to_string(),
+        1_000_000..1_000_000_000 => format!("{:.1} million", x / 1e6),
+        _ => format!("{:.2} billion", x / 1e9),
+    }
+}

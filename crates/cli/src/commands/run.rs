@@ -1,0 +1,101 @@
+//! `autarky run`
+
+use std::io::{self, IsTerminal, Read};
+use std::ops::ControlFlow;
+
+use anyhow::{Context, Result};
+use autarky_engine::{Options, Request, StopReason};
+use serde_json::json;
+
+use super::{print, print_json};
+use crate::args::RunArgs;
+use crate::chat::{Session, Template, interactive, stats, stream};
+use crate::exit::{Interrupted, Usage};
+use crate::load;
+use crate::terminal::{CtrlC, Note, Style, printable};
+
+pub(super) fn run(args: &RunArgs) -> Result<()> {
+    let sampling = args.sampling.options().map_err(|e| Usage(e.to_string()))?;
+    let chatting = args.interactive || (args.prompt.is_none() && io::stdin().is_terminal());
+    if chatting && args.json {
+        return Err(Usage("--json needs a prompt: -p TEXT, or text on standard input".to_owned()).into());
+    }
+    let prompt = match (&args.prompt, chatting) {
+        (Some(prompt), _) => Some(prompt.clone()),
+        (None, true) => None,
+        (None, false) => {
+            let mut text = String::new();
+            io::stdin().read_to_string(&mut text).context("cannot read text (UTF-8) from standard input")?;
+            Some(text)
+        }
+    };
+
+    let note = Note::new(&format!("loading {} ...", args.model.display()));
+    let model = load::model(&args.model)?;
+    let tokenizer = load::tokenizer(&model)?;
+    let template = if args.raw { None } else { Template::of(&tokenizer)? };
+    if args.system.is_some() && template.is_none() {
+        let what = "--system needs a model with a chat template, which this one has not; put the text into the prompt";
+        return Err(Usage(what.to_owned()).into());
+    }
+    let context = load::context(&model, args.kv.context)?;
+    let options = Options::single(context, load::cache_dtype(&model, args.kv.kv));
+    let loaded = load::engine(&model, &args.device, options)?;
+    let about = format!(
+        "{} ({}, {} parameters) on {} ({}, {} threads)",
+        args.model.display(),
+        model.family(),
+        super::count(model.graph().parameters()),
+        loaded.device,
+        loaded.instruction_set,
+        loaded.threads
+    );
+    let request =
+        Request { max_tokens: args.max_tokens, end: tokenizer.eog().to_vec(), stop: args.stop.clone() };
+    drop(note);
+    let mut session =
+        Session::new(loaded.engine, tokenizer, template, sampling, request, args.system.clone());
+
+    let Some(prompt) = prompt else {
+        return interactive(&mut session, &about);
+    };
+    if args.json {
+        return answer_json(args, &mut session, &prompt);
+    }
+    if !session.is_chat() && io::stdout().is_terminal() {
+        print(&Style::stdout().dim(&printable(&prompt)))?;
+    }
+    let turn = stream(&mut session, Some(&prompt))??;
+    if io::stderr().is_terminal() {
+        eprintln!("{}", Style::stderr().dim(&stats(&turn)));
+    }
+    match turn.generated.reason {
+        StopReason::Cancelled => Err(Interrupted.into()),
+        _ => Ok(()),
+    }
+}
+
+fn answer_json(args: &RunArgs, session: &mut Session, prompt: &str) -> Result<()> {
+    let interrupt = CtrlC::watch();
+    let mut listen =
+        |_: &str| if interrupt.pressed() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    let turn = session.answer(prompt, &mut listen)?;
+    let g = &turn.generated;
+    print_json(&json!({
+        "model": args.model.display().to_string(),
+        "text": turn.text,
+        "tokens": turn.tokens,
+        "stop_reason": g.reason.name(),
+        "prompt_tokens": turn.prompt,
+        "generated_tokens": g.tokens,
+        "prefill_seconds": g.prefill.as_secs_f64(),
+        "decode_seconds": g.decode.as_secs_f64(),
+        "prefill_tokens_per_second": g.prefill_rate(),
+        "decode_tokens_per_second": g.decode_rate(),
+        "seed": session.sampling().seed,
+    }))?;
+    match g.reason {
+        StopReason::Cancelled => Err(Interrupted.into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,135 @@
+//! From a path to an engine.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use autarky_cpu::{Cpu, CpuOptions};
+use autarky_engine::{Engine, Options, memory};
+use autarky_family::Model;
+use autarky_format::Source;
+use autarky_graph::reference::Reference;
+use autarky_graph::{CacheDType, Device};
+use autarky_quant::DType;
+use autarky_text::{Spec, Tokenizer};
+
+use crate::args::{DeviceArgs, DeviceName, KvName};
+use crate::exit::Usage;
+use crate::terminal::Style;
+
+/// The context that a chat has unless told otherwise: enough for long talks, without the gigabytes of KV cache that
+/// the whole trained context of some models takes.
+pub(crate) const DEFAULT_CONTEXT: usize = 4096;
+
+/// Opens a model, and says what of the file it does not use.
+pub(crate) fn model(path: &Path) -> Result<Model> {
+    let model = Model::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let style = Style::stderr();
+    for warning in model.warnings() {
+        eprintln!("{}", style.dim(&format!("warning: {warning}")));
+    }
+    Ok(model)
+}
+
+/// The model's tokenizer.
+pub(crate) fn tokenizer(model: &Model) -> Result<Tokenizer> {
+    let path = model.path();
+    tokenizer_of(model.source(), path)
+        .with_context(|| format!("cannot use the tokenizer of {}", path.display()))
+}
+
+/// The tokenizer that belongs to the tensors at `path`, whether or not their family is known.
+pub(crate) fn tokenizer_of(source: &Source, path: &Path) -> Result<Tokenizer> {
+    match source.metadata() {
+        Some(metadata) => Ok(Tokenizer::from_gguf(metadata)?),
+        None => Ok(Tokenizer::new(&folder_spec(path)?)?),
+    }
+}
+
+/// What a Hugging Face folder says of its tokenizer; `path` is the folder, or a file in it.
+pub(crate) fn folder_spec(path: &Path) -> Result<Spec> {
+    let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
+    let what = format!("{}: tokenizers of Hugging Face folders are not read yet", folder.display());
+    Err(crate::exit::Input(what).into())
+}
+
+/// How a model's keys and values are kept: as asked for, else f32 beside f32 weights (whose user wants exactness)
+/// and f16 beside others.
+pub(crate) fn cache_dtype(model: &Model, asked: Option<KvName>) -> CacheDType {
+    match asked {
+        Some(name) => name.into(),
+        None if model.dtypes().iter().all(|t| t.dtype == DType::F32) => CacheDType::F32,
+        None => CacheDType::F16,
+    }
+}
+
+/// The context that was asked for, with a warning beyond the trained one, or a moderate default.
+pub(crate) fn context(model: &Model, asked: Option<usize>) -> Result<usize, Usage> {
+    let trained = model.config().context;
+    match asked {
+        Some(0) => Err(Usage("--context 0: must be at least 1".to_owned())),
+        Some(n) => {
+            if n > trained {
+                let text =
+                    format!("warning: the model was trained on {trained} tokens; beyond them it gets worse");
+                eprintln!("{}", Style::stderr().dim(&text));
+            }
+            Ok(n)
+        }
+        None => Ok(trained.min(DEFAULT_CONTEXT)),
+    }
+}
+
+/// Bytes that a device will hold of the model's weights.
+pub(crate) fn weight_bytes(model: &Model, device: DeviceName) -> u64 {
+    match device {
+        DeviceName::Cpu => model.dtypes().iter().map(|t| t.bytes).sum(),
+        DeviceName::Reference => 4 * model.graph().parameters(),
+    }
+}
+
+/// An engine, and what it runs on.
+pub(crate) struct Loaded {
+    pub(crate) engine: Engine,
+    pub(crate) device: String,
+    pub(crate) instruction_set: String,
+    pub(crate) threads: usize,
+    pub(crate) load_time: Duration,
+}
+
+/// Makes the model ready to run, unless the memory for it is not there.
+pub(crate) fn engine(model: &Model, args: &DeviceArgs, options: Options) -> Result<Loaded> {
+    let start = Instant::now();
+    let graph = model.graph();
+    let limits = options.limits()?;
+    let need = memory::estimate(graph, weight_bytes(model, args.device), &limits);
+    memory::admit(need, options.context, memory::available())?;
+    let (device, threads) = device(args)?;
+    let engine = Engine::new(&*device, Arc::clone(graph), model.weights(), options)
+        .with_context(|| format!("cannot load {}", model.path().display()))?;
+    Ok(Loaded {
+        engine,
+        device: device.name().to_owned(),
+        instruction_set: device.abilities().instruction_set,
+        threads,
+        load_time: start.elapsed(),
+    })
+}
+
+/// The device that was asked for, and its threads.
+fn device(args: &DeviceArgs) -> Result<(Box<dyn Device>, usize)> {
+    let (threads, isa) = (args.threads()?, args.isa()?);
+    match args.device {
+        DeviceName::Reference => match threads.is_some() || isa.is_some() {
+            true => Err(Usage("--threads and --isa are for --device cpu".to_owned()).into()),
+            false => Ok((Box::new(Reference), 1)),
+        },
+        DeviceName::Cpu => {
+            let cpu = Cpu::new(CpuOptions { threads, isa, ..CpuOptions::default() })
+                .map_err(|e| Usage(format!("--isa: {e}")))?;
+            let threads = cpu.threads();
+            Ok((Box::new(cpu), threads))
+        }
+    }
+}
