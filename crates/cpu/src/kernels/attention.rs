@@ -283,6 +283,7 @@ unsafe fn score_tile<V: Lanes, E: Element>(
 
 /// q·k of R rows and W·16 positions.
 #[inline(always)]
+#[allow(clippy::needless_range_loop)] // loops of a fixed length over registers
 unsafe fn score_block<V: Lanes, E: Element, const R: usize, const W: usize>(
     q: *const f32,
     width: usize,
@@ -442,6 +443,7 @@ unsafe fn add_range<V: Lanes, E: Element>(
 
 /// Adds weights · values of `count` positions to R rows of W·16 numbers.
 #[inline(always)]
+#[allow(clippy::needless_range_loop)] // loops of a fixed length over registers
 unsafe fn value_block<V: Lanes, E: Element, const R: usize, const W: usize>(
     p: *const f32,
     values: *const E,

@@ -54,7 +54,7 @@ pub(crate) unsafe fn tanh<V: Lanes>(x: V) -> V {
         let t = V::splat(-0.006_096_714);
         let t = t.mul_add(z, V::splat(0.020_997_18));
         let t = t.mul_add(z, V::splat(-0.053_850_908));
-        let t = t.mul_add(z, V::splat(0.133_327_69));
+        let t = t.mul_add(z, V::splat(0.133_327_7));
         let t = t.mul_add(z, V::splat(-0.333_333_28));
         let small = x.mul(z).mul_add(t, x);
         let large = one.sub(V::splat(2.0).div(exp(a.add(a)).add(one)));
@@ -81,9 +81,9 @@ pub(crate) unsafe fn normal_distribution<V: Lanes>(x: V) -> V {
         let p = p.mul_add(z2, V::splat(-0.000_801_686_43));
         let p = p.mul_add(z2, V::splat(0.005_189_087));
         let p = p.mul_add(z2, V::splat(-0.026_854_211));
-        let p = p.mul_add(z2, V::splat(0.112_835_944));
+        let p = p.mul_add(z2, V::splat(0.112_835_94));
         let p = p.mul_add(z2, V::splat(-0.376_126_26));
-        let p = p.mul_add(z2, V::splat(1.128_379_1));
+        let p = p.mul_add(z2, V::splat(std::f32::consts::FRAC_2_SQRT_PI));
         let near = p.mul_add(zero.sub(z), one);
         let u = V::splat(4.0).min(z).sub(V::splat(2.5));
         let q = V::splat(-1.637_151_4e-6);
@@ -131,7 +131,7 @@ pub(crate) unsafe fn activation<V: Lanes>(kind: ActivationKind, x: V) -> V {
             ActivationKind::GeluTanh => {
                 // 0.5 (1 + tanh y) = sigmoid(2 y).
                 let y = x.mul(x).mul_add(V::splat(0.044_715), V::splat(1.0)).mul(x);
-                x.mul(sigmoid(y.mul(V::splat(1.595_769_1))))
+                x.mul(sigmoid(y.mul(V::splat(1.595_769))))
             }
         }
     }

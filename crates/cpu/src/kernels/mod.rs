@@ -32,6 +32,7 @@ use attention::{Keys, Layout, Tile};
 use elementwise::{Binary, Unary};
 
 type Norm = unsafe fn(NormKind, f32, *const f32, *const f32, *const f32, *mut f32, usize);
+type RouteFn = unsafe fn(&Route, &[f32], *const f32, &mut [f32], &mut [u32], &mut [f32]);
 type WriteCache = unsafe fn(&Keys<'_>, usize, usize, (*const f32, usize), (*const f32, usize));
 
 /// The kernels of one instruction set. Each is described where it is written.
@@ -44,7 +45,7 @@ pub(crate) struct Kernels {
     pub(crate) add_scaled: unsafe fn(f32, *const f32, *mut f32, usize),
     pub(crate) norm: Norm,
     pub(crate) rotate: unsafe fn(Pairing, usize, *const f32, *const f32, *mut f32),
-    pub(crate) route: unsafe fn(&Route, &[f32], *const f32, &mut [f32], &mut [u32], &mut [f32]),
+    pub(crate) route: RouteFn,
     pub(crate) attend_span_f16: unsafe fn(&Tile, &Keys<'_>, (usize, usize)),
     pub(crate) attend_span_f32: unsafe fn(&Tile, &Keys<'_>, (usize, usize)),
     pub(crate) write_cache_f16: WriteCache,
