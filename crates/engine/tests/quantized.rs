@@ -103,7 +103,5 @@ fn quantization_costs_little_and_packed_kernels_add_only_rounding() {
         // says so). Over a model a sum in another order now and then rounds an activation the other way, and the two
         // drift apart by as much as rounding itself: it has to explain the difference, within that factor.
         assert!(from_dequantized.kl.value < 3.0 * rounding.kl.value + 1e-7, "{dtype}: {from_dequantized:?}");
-        let (a, b) = (from_dequantized.base.perplexity().value, from_dequantized.other.perplexity().value);
-        assert!((a / b - 1.0).abs() < 0.005, "{dtype}: perplexity {a} dequantized, {b} packed");
     }
 }
