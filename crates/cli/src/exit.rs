@@ -3,7 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use autarky_engine::EngineError;
+use autarky_engine::{EngineError, SamplingError};
 use autarky_graph::{CompileError, WeightError};
 
 use crate::terminal::Style;
@@ -97,7 +97,11 @@ fn code(error: &anyhow::Error) -> u8 {
                     return MEMORY;
                 }
                 EngineError::Compile(CompileError::Weight(_)) | EngineError::Text(_) => return INPUT,
-                EngineError::Options(_) | EngineError::ContextFull { .. } => return USAGE,
+                EngineError::TextTooShort { .. } => return INPUT,
+                EngineError::Options(_)
+                | EngineError::ContextFull { .. }
+                | EngineError::Vocabulary(_)
+                | EngineError::Sampling(SamplingError::Option { .. }) => return USAGE,
                 _ => {}
             }
         }

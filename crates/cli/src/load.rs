@@ -12,7 +12,7 @@ use autarky_format::Source;
 use autarky_graph::reference::Reference;
 use autarky_graph::{CacheDType, Device};
 use autarky_quant::DType;
-use autarky_text::{Spec, Tokenizer};
+use autarky_text::{Spec, Tokenizer, TokenizerError};
 
 use crate::args::{DeviceArgs, DeviceName, KvName};
 use crate::exit::Usage;
@@ -40,18 +40,16 @@ pub(crate) fn tokenizer(model: &Model) -> Result<Tokenizer> {
 }
 
 /// The tokenizer that belongs to the tensors at `path`, whether or not their family is known.
-pub(crate) fn tokenizer_of(source: &Source, path: &Path) -> Result<Tokenizer> {
+pub(crate) fn tokenizer_of(source: &Source, path: &Path) -> Result<Tokenizer, TokenizerError> {
     match source.metadata() {
-        Some(metadata) => Ok(Tokenizer::from_gguf(metadata)?),
-        None => Ok(Tokenizer::new(&folder_spec(path)?)?),
+        Some(metadata) => Tokenizer::from_gguf(metadata),
+        None => Tokenizer::new(&folder_spec(path)?),
     }
 }
 
 /// What a Hugging Face folder says of its tokenizer; `path` is the folder, or a file in it.
-pub(crate) fn folder_spec(path: &Path) -> Result<Spec> {
-    let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
-    let what = format!("{}: tokenizers of Hugging Face folders are not read yet", folder.display());
-    Err(crate::exit::Input(what).into())
+pub(crate) fn folder_spec(path: &Path) -> Result<Spec, TokenizerError> {
+    Spec::from_hugging_face(if path.is_dir() { path } else { path.parent().unwrap_or(path) })
 }
 
 /// How a model's keys and values are kept: as asked for, else f32 beside f32 weights (whose user wants exactness)

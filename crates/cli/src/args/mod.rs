@@ -140,6 +140,10 @@ pub(crate) struct ConvertArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) tokenizer: Option<PathBuf>,
 
+    /// Convert without a tokenizer. The result takes token ids only: `logits` and `bench`
+    #[arg(long, conflicts_with = "tokenizer")]
+    pub(crate) no_tokenizer: bool,
+
     /// How matrices are stored: F32, F16, BF16 or Q8_0 [default: as in the source]
     #[arg(long, value_name = "TYPE", ignore_case = true)]
     pub(crate) dtype: Option<DTypeName>,

@@ -57,7 +57,7 @@ pub(crate) fn stream(session: &mut Session, text: Option<&str>) -> Result<Result
     let interrupt = CtrlC::watch();
     let terminal = io::stdout().is_terminal();
     let mut out = io::stdout().lock();
-    let mut failed = None;
+    let (mut failed, mut shown) = (None, false);
     let mut show = |piece: &str| {
         let safe;
         let piece = match terminal {
@@ -67,6 +67,7 @@ pub(crate) fn stream(session: &mut Session, text: Option<&str>) -> Result<Result
             }
             false => piece,
         };
+        shown |= !piece.is_empty();
         if !piece.is_empty()
             && let Err(error) = out.write_all(piece.as_bytes()).and_then(|()| out.flush())
         {
@@ -82,7 +83,9 @@ pub(crate) fn stream(session: &mut Session, text: Option<&str>) -> Result<Result
     if let Some(error) = failed {
         return Err(error).context("cannot write to standard output");
     }
-    writeln!(out).context("cannot write to standard output")?;
+    if shown || turn.is_ok() {
+        writeln!(out).context("cannot write to standard output")?;
+    }
     Ok(turn)
 }
 

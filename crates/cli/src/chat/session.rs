@@ -135,12 +135,7 @@ impl Session {
 
     /// `at_start`: the answer is a text of its own, so that a blank which the tokenizer puts before every text is not
     /// part of it.
-    fn continue_from(
-        &mut self,
-        tokens: &[u32],
-        at_start: bool,
-        listener: &mut Listener<'_>,
-    ) -> Result<Turn> {
+    fn continue_from(&mut self, tokens: &[u32], at_start: bool, listener: &mut Listener<'_>) -> Result<Turn> {
         if tokens.is_empty() {
             return Err(Usage(
                 "the prompt is empty, and this model has no token to begin a text with".to_owned(),

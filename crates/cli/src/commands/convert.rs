@@ -41,8 +41,11 @@ pub(super) fn run(args: &ConvertArgs) -> Result<()> {
         }
         None => {
             let model = load::model(source)?;
-            if model.source().metadata().is_none() {
-                let spec = load::folder_spec(source).with_context(cannot)?;
+            if model.source().metadata().is_none() && !args.no_tokenizer {
+                let what = || {
+                    format!("cannot use the tokenizer of {} (--no-tokenizer leaves it out)", source.display())
+                };
+                let spec = load::folder_spec(source).with_context(what)?;
                 describe(&mut options.metadata, &spec, source.file_name())?;
             }
             convert::convert(&model, &args.output, &options, &mut show).with_context(cannot)?

@@ -9,7 +9,7 @@ use autarky_engine::{Options, memory};
 use autarky_family::{FamilyError, Model};
 use autarky_format::Source;
 use autarky_graph::{CacheDType, MemoryUse};
-use autarky_text::Tokenizer;
+use autarky_text::{Tokenizer, TokenizerError};
 use serde_json::{Map, Value, json};
 
 use super::{count, print, print_json};
@@ -71,7 +71,8 @@ pub(super) fn run(args: &InspectArgs) -> Result<()> {
 struct Report {
     lines: Vec<(&'static str, String)>,
     json: Map<String, Value>,
-    need: Option<MemoryUse>,
+    /// What it takes at a context.
+    need: Option<(MemoryUse, usize)>,
 }
 
 impl Report {
@@ -153,7 +154,7 @@ impl Report {
         let cache = load::cache_dtype(model, args.kv.kv);
         let limits = Options::single(context, cache).limits()?;
         let need = memory::estimate(model.graph(), load::weight_bytes(model, DeviceName::Cpu), &limits);
-        self.need = Some(need);
+        self.need = Some((need, context));
         let kept = if cache == CacheDType::F16 { "f16" } else { "f32" };
         let [total, weights, cached, arena] =
             [need.total(), need.weights, need.cache, need.arena].map(memory::human);
@@ -188,7 +189,7 @@ impl Report {
         self.set("types", sums.iter().map(json).collect::<Value>());
     }
 
-    fn tokenizer(&mut self, source: &Source, tokenizer: &Result<Tokenizer>) {
+    fn tokenizer(&mut self, source: &Source, tokenizer: &Result<Tokenizer, TokenizerError>) {
         let kind = tokenizer_kind(source);
         match tokenizer {
             Ok(t) => {
@@ -199,7 +200,7 @@ impl Report {
                 self.set("chat_template", template);
             }
             Err(e) => {
-                self.say("vocabulary", format!("cannot be used: {e:#}"));
+                self.say("vocabulary", format!("cannot be used: {e}"));
                 self.set("tokenizer", Value::Null);
                 self.set("chat_template", Value::Null);
             }
@@ -207,11 +208,15 @@ impl Report {
     }
 
     /// Whether it runs here, and if not, everything that speaks against it.
-    fn verdict(&mut self, model: Option<&Model>, why_not: Option<&str>, tokenizer: &Result<Tokenizer>) {
+    fn verdict(
+        &mut self,
+        model: Option<&Model>,
+        why_not: Option<&str>,
+        tokenizer: &Result<Tokenizer, TokenizerError>,
+    ) {
         let mut reasons: Vec<String> = why_not.iter().map(|&r| r.to_owned()).collect();
-        reasons.extend(tokenizer.as_ref().err().map(|e| format!("its tokenizer cannot be used: {e:#}")));
-        if let (Some(need), Some(context)) = (self.need, self.json["memory"]["context"].as_u64()) {
-            let context = usize::try_from(context).unwrap_or(usize::MAX);
+        reasons.extend(tokenizer.as_ref().err().map(|e| format!("its tokenizer cannot be used: {e}")));
+        if let Some((need, context)) = self.need {
             reasons.extend(memory::admit(need, context, memory::available()).err().map(|e| e.to_string()));
         }
         for warning in model.map(Model::warnings).unwrap_or_default() {

@@ -75,7 +75,7 @@ fn value(v: &Gguf) -> Value {
     match v {
         Gguf::Str(s) => Value::from(&**s),
         Gguf::Bool(b) => Value::from(*b),
-        Gguf::F32(x) => Value::from(*x),
+        Gguf::F32(x) => float(*x),
         Gguf::F64(x) => Value::from(*x),
         Gguf::U64(x) => Value::from(*x),
         Gguf::Array(a) => {
@@ -85,11 +85,16 @@ fn value(v: &Gguf) -> Value {
     }
 }
 
+/// An f32 with the digits that it has: 1e-5, and not the 9.999999747378752e-6 of the nearest f64.
+fn float(x: f32) -> Value {
+    x.to_string().parse::<f64>().map_or(Value::Null, Value::from)
+}
+
 fn first(array: &Array) -> Vec<Value> {
     match array {
         Array::Str(a) => a.iter().take(SHOWN).map(Value::from).collect(),
         Array::Bool(a) => a.iter().take(SHOWN).map(|&b| b.into()).collect(),
-        Array::F32(a) => a.iter().take(SHOWN).map(|&x| x.into()).collect(),
+        Array::F32(a) => a.iter().take(SHOWN).map(|&x| float(x)).collect(),
         Array::F64(a) => a.iter().take(SHOWN).map(|&x| x.into()).collect(),
         Array::Array(a) => a.iter().take(SHOWN).map(|x| Value::from(first(x))).collect(),
         other => {

@@ -1,0 +1,152 @@
+//! `tokenize`, `logits`, `perplexity`, `bench`: numbers out of models.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+
+use autarky_format::safetensors::File;
+use support::{STORY, autarky, autarky_with, folder, stories};
+
+#[test]
+fn text_becomes_ids_and_ids_become_the_text() {
+    let text = "Once upon a time, there was a café.\n  Two spaces.";
+    let ids = autarky_with(args!["tokenize", stories()], text.as_bytes()).ok();
+    assert!(ids.ends_with('\n') && ids.split_whitespace().all(|w| w.parse::<u32>().is_ok()), "{ids}");
+    assert_eq!(autarky_with(args!["tokenize", stories(), "--decode"], ids.as_bytes()).ok(), text);
+
+    let special = autarky_with(args!["tokenize", stories(), "--special"], b"Once").ok();
+    assert!(special.starts_with("1 "), "BOS comes first: {special}");
+    let shown = autarky_with(args!["tokenize", stories(), "--special", "--decode"], special.as_bytes()).ok();
+    assert!(shown.contains("<s>"), "{shown}");
+
+    let json = autarky_with(args!["tokenize", stories(), "--json"], b"Once").json();
+    assert_eq!(json["text"], "Once");
+    let pieces = json["tokens"].as_array().unwrap();
+    assert_eq!(pieces.len(), json["ids"].as_array().unwrap().len());
+    assert!(autarky_with(args!["tokenize", stories(), "--decode"], b"1 two").fails(2).contains("two"));
+    assert!(autarky_with(args!["tokenize", stories(), "--decode"], b"512").fails(3).contains("512"));
+    assert!(autarky_with(args!["tokenize", stories()], b"\xff\xfe").fails(1).contains("UTF-8"));
+}
+
+fn logits(model: &Path, out: &Path, ids: &str, more: &[&str]) -> Vec<f32> {
+    let common = args!["logits", model, "--ids", ids, "-o", out, "--force"];
+    autarky(common.into_iter().chain(more.iter().map(Into::into))).ok();
+    let file = File::open(out).unwrap();
+    let logits = file.tensor("logits").unwrap();
+    assert_eq!(logits.shape[0], ids.split(',').count());
+    logits.f32s().unwrap().to_vec()
+}
+
+#[test]
+fn logits_are_the_same_bits_in_chunks_and_on_threads_and_near_the_reference() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("logits.safetensors");
+    let ids: Vec<String> = (1..80).map(|i| ((i * 37) % 512).to_string()).collect();
+    let ids = ids.join(",");
+    let whole = logits(&stories(), &out, &ids, &[]);
+    assert_eq!(whole.len(), 79 * 512);
+    for more in
+        [&["--chunk", "1"][..], &["--chunk", "7"], &["--threads", "1"], &["--threads", "2", "--chunk", "33"]]
+    {
+        assert!(logits(&stories(), &out, &ids, more) == whole, "{more:?}");
+    }
+    let reference = logits(&stories(), &out, &ids, &["--device", "reference"]);
+    let worst = whole.iter().zip(&reference).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(worst < 1e-3, "{worst}");
+}
+
+#[test]
+fn logits_are_those_of_an_independent_implementation() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("logits.safetensors");
+    for family in ["llama", "mixtral", "deepseek_v3"] {
+        let expected = File::open(folder(family).join("expected.safetensors")).unwrap();
+        let ids = expected.raw("input_ids").unwrap().ints().unwrap();
+        let ids: Vec<String> = ids.iter().map(i64::to_string).collect();
+        let expected = expected.tensor("logits").unwrap().f32s().unwrap().to_vec();
+        for (device, bound) in [("reference", 1e-3), ("cpu", 5e-3)] {
+            let found = logits(&folder(family), &out, &ids.join(","), &["--device", device]);
+            assert_eq!(found.len(), expected.len());
+            let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst < bound, "{family} on {device}: {worst}");
+        }
+    }
+}
+
+#[test]
+fn logits_refuses_what_it_cannot_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("logits.safetensors");
+    assert!(
+        autarky(args!["logits", stories(), "--ids", "1,512", "-o", out]).fails(2).contains("512 entries")
+    );
+    assert!(autarky(args!["logits", stories(), "--ids", "x", "-o", out]).fails(2).contains("--ids"));
+    fs::write(&out, "precious").unwrap();
+    assert!(autarky(args!["logits", stories(), "--ids", "1", "-o", out]).fails(2).contains("--force"));
+    assert_eq!(fs::read_to_string(&out).unwrap(), "precious");
+}
+
+#[test]
+fn perplexity_is_low_on_the_models_own_story_and_kl_divergence_grows_with_fewer_bits() {
+    let dir = tempfile::tempdir().unwrap();
+    let story = dir.path().join("story.txt");
+    let told = autarky(args!["run", stories(), "-p", "", "-t", "0.8", "--seed", "3", "-n", "500"]).ok();
+    fs::write(&story, told.trim_end()).unwrap();
+    let noise = dir.path().join("noise.txt");
+    fs::write(&noise, "zq xv kj wp ".repeat(60)).unwrap();
+    let measure = |text: &Path| {
+        let json = autarky(args!["perplexity", stories(), text, "--context", "128", "--json"]).json();
+        assert!(json["scored_tokens"].as_u64().unwrap() >= 63);
+        json["perplexity"].as_f64().unwrap()
+    };
+    assert!(measure(&story) < 10.0 && measure(&noise) > 50.0);
+
+    let against = |model: &Path| {
+        let json =
+            autarky(args!["perplexity", model, story, "--against", stories(), "--context", "128", "--json"])
+                .json();
+        json["kl_divergence"].as_f64().unwrap()
+    };
+    assert_eq!(against(&stories()), 0.0);
+    let mut last = 0.0;
+    for name in ["Q8_0", "Q4_0"] {
+        let model = dir.path().join(format!("{name}.gguf"));
+        autarky(args!["quantize", stories(), model, "--type", name]).ok();
+        let kl = against(&model);
+        assert!(kl > last && kl < 1.0, "{name}: {kl}");
+        last = kl;
+    }
+    let text = autarky(args!["perplexity", stories(), story, "--context", "64", "--windows", "1"]).ok();
+    assert!(text.starts_with("perplexity") && text.contains("(31 tokens scored)"), "{text}");
+
+    fs::write(&noise, "too short").unwrap();
+    assert!(autarky(args!["perplexity", stories(), noise]).fails(3).contains("longer text"));
+    fs::write(&noise, b"\xff").unwrap();
+    assert!(autarky(args!["perplexity", stories(), noise]).fails(3).contains("UTF-8"));
+    let message = autarky(args!["perplexity", stories(), dir.path().join("absent")]).fails(3);
+    assert!(message.contains("absent"), "{message}");
+}
+
+#[test]
+fn bench_says_how_fast_and_how_large() {
+    let common = args!["bench", stories(), "--prompt", "20", "--generate", "4", "--rounds", "2", "--no-peak"];
+    let run = |more: &[&str]| autarky(common.iter().cloned().chain(more.iter().map(Into::into)));
+    for more in [&["--json"][..], &["--json", "--sequences", "3", "--depth", "5", "--chunk", "16"]] {
+        let json = run(more).json();
+        for key in ["prefill_tokens_per_second", "decode_tokens_per_second", "load_seconds", "resident_bytes"]
+        {
+            assert!(json[key].as_f64().unwrap() > 0.0, "{key}: {json}");
+        }
+        assert_eq!(json["prefill_rounds"].as_array().unwrap().len(), 2);
+        assert_eq!(json["decode_rounds"].as_array().unwrap().len(), 2);
+        assert_eq!(json["file_bytes"], fs::metadata(stories()).unwrap().len());
+        assert!(json["isa"].is_string() && json["threads"].as_u64().unwrap() > 0);
+        assert_eq!(json["resident_within_bar"], true, "{json}");
+    }
+    let text = run(&["--device", "reference"]).ok();
+    for expected in ["machine", "prefill", "decode", "tokens/s", "resident"] {
+        assert!(text.contains(expected), "{expected} is not in {text}");
+    }
+    assert!(run(&["--sequences", "0"]).fails(2).contains("--sequences"));
+}
