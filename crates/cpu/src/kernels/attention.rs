@@ -27,6 +27,7 @@ use autarky_graph::BLOCK;
 
 use super::lanes::{LANES, Lanes, largest, load_part, store_part, sum};
 use super::math;
+use crate::matmul::prefetch;
 
 /// Positions whose scores are turned into weights together.
 pub(crate) const TILE: usize = 128;
@@ -134,6 +135,17 @@ impl Keys<'_> {
         // SAFETY: as the caller promises.
         unsafe { self.cache.cast::<E>().add(block * self.layout.block() + self.head * self.layout.head()) }
     }
+
+    /// The head's keys in the block after that of `position`, or in the same one when that lies beyond `end`.
+    ///
+    /// # Safety
+    /// As for [`Keys::at`]; the table covers what is below `end`.
+    #[inline(always)]
+    unsafe fn after<E: Element>(&self, position: usize, end: usize) -> *mut E {
+        let next = if position + BLOCK < end { position + BLOCK } else { position };
+        // SAFETY: as the caller promises.
+        unsafe { self.at(next) }
+    }
 }
 
 /// Query rows: those of a few tokens that follow one another, for some heads each.
@@ -163,6 +175,12 @@ impl Tile {
     /// Numbers of scratch.
     pub(crate) const fn scratch(rows: usize) -> usize {
         rows * (TILE + LANES)
+    }
+
+    /// One past the last position that any row sees.
+    #[inline(always)]
+    fn end(&self) -> usize {
+        self.position + (self.rows - 1) / self.heads + 1
     }
 
     /// What row `row` sees: first and one past the last position.
@@ -266,14 +284,16 @@ unsafe fn score_tile<V: Lanes, E: Element>(
         // SAFETY: as the caller promises.
         unsafe {
             let k = keys.at::<E>(block);
+            let next = keys.after::<E>(block, tile.end());
             let out = tile.scratch.add(block - from);
             row_groups!(V, 0, tile.rows, r, R, {
                 let (q, out) = (tile.queries.add(r * width), out.add(r * TILE));
+                let next = if r == 0 { next } else { k };
                 if V::VECTORS == 2 {
-                    score_block::<V, E, R, 2>(q, width, k, out);
+                    score_block::<V, E, R, 2>(q, width, k, next, out);
                 } else {
-                    score_block::<V, E, R, 1>(q, width, k, out);
-                    score_block::<V, E, R, 1>(q, width, k.add(LANES), out.add(LANES));
+                    score_block::<V, E, R, 1>(q, width, k, next, out);
+                    score_block::<V, E, R, 1>(q, width, k.add(LANES), k, out.add(LANES));
                 }
             });
         }
@@ -281,19 +301,21 @@ unsafe fn score_tile<V: Lanes, E: Element>(
     }
 }
 
-/// q·k of R rows and W·16 positions.
+/// q·k of R rows and W·16 positions. Meanwhile the keys at `next` are called to the cache.
 #[inline(always)]
 #[allow(clippy::needless_range_loop)] // loops of a fixed length over registers
 unsafe fn score_block<V: Lanes, E: Element, const R: usize, const W: usize>(
     q: *const f32,
     width: usize,
     k: *const E,
+    next: *const E,
     out: *mut f32,
 ) {
     // SAFETY: as the caller promises.
     unsafe {
         let mut sums = [[V::splat(0.0); W]; R];
         for d in 0..width {
+            prefetch(next.wrapping_add(d * BLOCK).cast());
             let mut key = [V::splat(0.0); W];
             for w in 0..W {
                 key[w] = E::load(k.add(d * BLOCK + w * LANES));
@@ -420,19 +442,24 @@ unsafe fn add_range<V: Lanes, E: Element>(
         let count = next - position;
         // SAFETY: as the caller promises.
         unsafe {
-            let values = keys.at::<E>(position).add(BLOCK * layout.key_width + position % BLOCK * stride);
+            let at = BLOCK * layout.key_width + position % BLOCK * stride;
+            let values = keys.at::<E>(position).add(at);
+            let next = keys.after::<E>(position, tile.end()).add(at);
             let weights = tile.scratch.add(position - from);
             row_groups!(V, a, b, r, R, {
                 let (p, out) = (weights.add(r * TILE), tile.records.add(r * record));
+                let next = if r == a { next } else { values };
                 let mut c = 0;
                 if V::VECTORS == 2 {
                     while c + 2 * LANES <= stride {
-                        value_block::<V, E, R, 2>(p, values.add(c), stride, count, out.add(c), record);
+                        let (values, next, out) = (values.add(c), next.add(c), out.add(c));
+                        value_block::<V, E, R, 2>(p, (values, next), stride, count, out, record);
                         c += 2 * LANES;
                     }
                 }
                 while c < stride {
-                    value_block::<V, E, R, 1>(p, values.add(c), stride, count, out.add(c), record);
+                    let (values, next, out) = (values.add(c), next.add(c), out.add(c));
+                    value_block::<V, E, R, 1>(p, (values, next), stride, count, out, record);
                     c += LANES;
                 }
             });
@@ -441,12 +468,13 @@ unsafe fn add_range<V: Lanes, E: Element>(
     }
 }
 
-/// Adds weights · values of `count` positions to R rows of W·16 numbers.
+/// Adds weights · values of `count` positions to R rows of W·16 numbers. Meanwhile the values at `next` are called to
+/// the cache.
 #[inline(always)]
 #[allow(clippy::needless_range_loop)] // loops of a fixed length over registers
 unsafe fn value_block<V: Lanes, E: Element, const R: usize, const W: usize>(
     p: *const f32,
-    values: *const E,
+    (values, next): (*const E, *const E),
     stride: usize,
     count: usize,
     out: *mut f32,
@@ -461,6 +489,7 @@ unsafe fn value_block<V: Lanes, E: Element, const R: usize, const W: usize>(
             }
         }
         for j in 0..count {
+            prefetch(next.wrapping_add(j * stride).cast());
             let mut value = [V::splat(0.0); W];
             for w in 0..W {
                 value[w] = E::load(values.add(j * stride + w * LANES));
