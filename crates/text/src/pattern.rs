@@ -13,8 +13,9 @@ use regex_syntax::hir::Hir;
 
 use crate::error::{TokenizerError, shorten};
 
-/// The largest compiled automaton: a pattern from a file must not take all memory.
-const SIZE_LIMIT: usize = 16 << 20;
+/// The largest compiled automaton: patterns from a file must not take all memory. Published ones need up to
+/// 300 kB.
+const SIZE_LIMIT: usize = 1 << 20;
 
 /// A compiled pattern.
 #[derive(Debug, Clone)]

@@ -12,6 +12,9 @@ use crate::pre::GPT2;
 use crate::pre_tokenizer::{Behavior, PreTokenizer, Prepend};
 use crate::vocabulary::META_SPACE;
 
+/// Published tokenizers have up to seven steps; each may hold an automaton.
+const MOST_STEPS: usize = 16;
+
 /// What the three descriptions say together.
 pub(super) fn pipeline(
     normalizer: &Value,
@@ -22,6 +25,12 @@ pub(super) fn pipeline(
     add_normalizer(normalizer, &mut pipeline)?;
     add_pre_tokenizer(pre_tokenizer, &mut pipeline)?;
     add_decoder(decoder, &mut pipeline)?;
+    let steps = pipeline.normalizers.len() + pipeline.pre_tokenizers.len();
+    if steps > MOST_STEPS {
+        return Err(
+            TOKENIZER.unsupported("normalizer, pre_tokenizer", format!("a sequence of {steps} steps"))
+        );
+    }
     let escapes = pipeline.normalizers.iter().any(|step| {
         matches!(step, Normalizer::ReplaceText { text, with } if text == " " && with.chars().eq([META_SPACE]))
     });
@@ -57,7 +66,8 @@ fn add_normalizer(step: &Value, pipeline: &mut Pipeline) -> Result<(), Tokenizer
     }
     let normalizer = match kind(step)? {
         "Sequence" => {
-            return list(step, "normalizers")?.iter().try_for_each(|step| add_normalizer(step, pipeline));
+            let steps = list(step, "normalizers")?;
+            return steps.iter().take(MOST_STEPS + 1).try_for_each(|step| add_normalizer(step, pipeline));
         }
         "NFC" => Normalizer::Nfc,
         "NFD" => Normalizer::Nfd,
@@ -141,9 +151,8 @@ fn add_pre_tokenizer(step: &Value, pipeline: &mut Pipeline) -> Result<(), Tokeni
     let steps = &mut pipeline.pre_tokenizers;
     match kind(step)? {
         "Sequence" => {
-            return list(step, "pretokenizers")?
-                .iter()
-                .try_for_each(|step| add_pre_tokenizer(step, pipeline));
+            let steps = list(step, "pretokenizers")?;
+            return steps.iter().take(MOST_STEPS + 1).try_for_each(|step| add_pre_tokenizer(step, pipeline));
         }
         "ByteLevel" => {
             if flag(step, "add_prefix_space", true)? {
