@@ -181,3 +181,56 @@ impl Merger {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Merges by pairs of ids.
+    struct Table(HashMap<(u32, u32), Candidate>);
+
+    impl Pairing for Table {
+        fn pair(&self, _piece: &[u8], left: Symbol, right: Symbol) -> Option<Candidate> {
+            self.0.get(&(left.id, right.id)).copied()
+        }
+    }
+
+    /// The definition: of all pairs the best one, the leftmost among equals, again and again.
+    fn by_definition(table: &Table, mut ids: Vec<u32>) -> Vec<u32> {
+        loop {
+            let pairs = ids.windows(2).enumerate().filter_map(|(place, pair)| {
+                table.0.get(&(pair[0], pair[1])).map(|candidate| (candidate.priority, place, candidate.id))
+            });
+            let Some((_, place, id)) = pairs.min() else { return ids };
+            ids.splice(place..place + 2, [id]);
+        }
+    }
+
+    proptest! {
+        /// Both ways of merging follow the definition, whatever merges stand in the list, sensible or not.
+        #[test]
+        fn scan_and_heap_follow_the_definition(
+            letters in prop::collection::vec(0..4_u32, 0..80),
+            merges in prop::collection::vec((0..12_u32, 0..12_u32, 0..12_u32, 0..6_u32), 0..40),
+        ) {
+            let table = Table(merges.into_iter().map(|(a, b, id, priority)| ((a, b), Candidate { priority, id })).collect());
+            let symbols: Vec<Symbol> =
+                letters.iter().zip(0..).map(|(&id, start)| Symbol { start, end: start + 1, id }).collect();
+            let expected = by_definition(&table, letters);
+            let piece = vec![0; symbols.len()];
+            for run in [Merger::run_scan, Merger::run_heap] {
+                let mut merger = Merger { symbols: symbols.clone(), ..Merger::default() };
+                run(&mut merger, &piece, &table);
+                let ids: Vec<u32> = merger.symbols.iter().map(|symbol| symbol.id).collect();
+                prop_assert_eq!(&ids, &expected);
+                let ends = merger.symbols.iter().map(|symbol| symbol.end);
+                let starts = merger.symbols.iter().map(|symbol| symbol.start).skip(1).chain([piece.len() as u32]);
+                prop_assert!(piece.is_empty() || ends.eq(starts), "the symbols cover the piece");
+            }
+        }
+    }
+}

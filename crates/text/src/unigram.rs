@@ -157,3 +157,61 @@ impl Unigram {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::pipeline::Pipeline;
+    use crate::spec::SpecialIds;
+
+    /// The best score of all segmentations, tried out.
+    fn best_score(spec: &Spec, unknown: f64, text: &str) -> f64 {
+        if text.is_empty() {
+            return 0.0;
+        }
+        let mut best = f64::NEG_INFINITY;
+        let width = text.chars().next().map_or(0, char::len_utf8);
+        let mut spelt = false;
+        for (token, score) in spec.tokens.iter().zip(&spec.scores).skip(1) {
+            if let Some(rest) = text.strip_prefix(token.as_str()) {
+                spelt |= token.len() == width;
+                best = best.max(f64::from(*score) + best_score(spec, unknown, rest));
+            }
+        }
+        if !spelt {
+            best = best.max(unknown + best_score(spec, unknown, &text[width..]));
+        }
+        best
+    }
+
+    proptest! {
+        /// No segmentation scores higher than the one found.
+        #[test]
+        fn the_path_found_is_the_best(
+            text in "[abé]{0,9}",
+            tokens in prop::collection::btree_map("[abé]{1,4}", -9.0_f32..0.0, 1..12),
+        ) {
+            let (mut texts, mut scores): (Vec<String>, Vec<f32>) = (vec!["<unk>".into()], vec![0.0]);
+            for (text, score) in tokens {
+                texts.push(text);
+                scores.push(score);
+            }
+            let types = [vec![TokenType::Unknown], vec![TokenType::Normal; texts.len() - 1]].concat();
+            let special = SpecialIds { unk: Some(0), ..SpecialIds::default() };
+            let spec = Spec { tokens: texts, scores, token_types: types, special, ..Spec::default() };
+            let (vocabulary, _) = Vocabulary::new(&spec, &Pipeline::default()).unwrap();
+            let model = Unigram::new(&spec, &vocabulary, false).unwrap();
+            let mut ids = Vec::new();
+            model.encode(&vocabulary, &text, &mut ids).unwrap();
+            // Unknown neighbours are one token, so only paths without them have a plain sum.
+            if !ids.contains(&0) {
+                let score: f64 = ids.iter().map(|&id| f64::from(spec.scores[id as usize])).sum();
+                prop_assert!((score - best_score(&spec, model.unknown_score, &text)).abs() < 1e-9);
+                let spelt: String = ids.iter().map(|&id| spec.tokens[id as usize].as_str()).collect();
+                prop_assert_eq!(spelt, text);
+            }
+        }
+    }
+}
