@@ -115,13 +115,18 @@ def tensors(shape: Shape, quant: str) -> list[Tensor]:
     def ones(name, size):
         return Tensor(name, "F32", (size,))
 
-    made = [linear("token_embd.weight", s.vocabulary, width, head if s.tied else quant), ones("output_norm.weight", width)]
+    made = [
+        linear("token_embd.weight", s.vocabulary, width, head if s.tied else quant),
+        ones("output_norm.weight", width),
+    ]
     if not s.tied:
         made.append(linear("output.weight", s.vocabulary, width, head))
     for i in range(s.layers):
         block = f"blk.{i}."
-        # A share of layers keeps its value and down projections in more bits.
-        better = "Q6_K" if mixed and (i < s.layers // 8 or i >= 7 * s.layers // 8 or (i - s.layers // 8) % 3 == 2) else quant
+        # The first and last eighth of the layers, and every third between, keep two projections in more bits.
+        eighth = s.layers // 8
+        in_more_bits = i < eighth or i >= 7 * s.layers // 8 or (i - eighth) % 3 == 2
+        better = "Q6_K" if mixed and in_more_bits else quant
         made += [
             ones(block + "attn_norm.weight", width),
             linear(block + "attn_q.weight", q_width, width),
@@ -241,7 +246,8 @@ def write(path: str, entries: dict, made: list[Tensor], seed: int = 0) -> None:
             out.write(string(key) + entry(value))
         offset = 0
         for t in made:
-            out.write(string(t.name) + struct.pack(f"<I{len(t.sizes)}QIQ", len(t.sizes), *t.sizes, TYPES[t.type][0], offset))
+            numbers = (len(t.sizes), *t.sizes, TYPES[t.type][0], offset)
+            out.write(string(t.name) + struct.pack(f"<I{len(t.sizes)}QIQ", *numbers))
             offset += aligned(t.bytes())
         for t in made:
             out.write(bytes(aligned(out.tell()) - out.tell()))

@@ -47,7 +47,8 @@ def open_model(args):
     params.n_batch = 2048
     params.n_ubatch = MICRO_BATCH
     params.n_threads = params.n_threads_batch = args.threads
-    params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_ENABLED if args.flash_attention else lib.LLAMA_FLASH_ATTN_TYPE_AUTO
+    on, auto = lib.LLAMA_FLASH_ATTN_TYPE_ENABLED, lib.LLAMA_FLASH_ATTN_TYPE_AUTO
+    params.flash_attn_type = on if args.flash_attention else auto
     context = lib.llama_init_from_model(model, params)
     if not context:
         sys.exit("llama.cpp cannot make a context")
