@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::num::NonZero;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use autarky_format::gguf::{Metadata, Writer};
 use autarky_format::{Source, TensorSpec, llama2c};
@@ -31,6 +32,8 @@ pub struct Options {
     pub metadata: Metadata,
     /// Threads that quantize; 0: as many as the machine has.
     pub threads: usize,
+    /// Set from elsewhere to end the conversion, which then leaves nothing behind.
+    pub stop: Option<&'static AtomicBool>,
 }
 
 /// How far a conversion is.
@@ -235,6 +238,9 @@ impl Conversion<'_> {
         let (mut done, total) = (0, written.bytes);
         for task in &tasks {
             self.write_weight(task, threads, &mut |bytes| {
+                if options.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+                    return Err(FamilyError::Stopped);
+                }
                 file.append(&task.spec.name, bytes)?;
                 done += bytes.len() as u64;
                 progress(Progress { weight: &task.spec.name, written: done, total });

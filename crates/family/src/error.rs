@@ -65,4 +65,8 @@ pub enum FamilyError {
     /// A weight cannot be written in the wanted type.
     #[error("weight {weight:?} cannot be written as {dtype}: {problem}")]
     Write { weight: String, dtype: String, problem: String },
+
+    /// The caller asked for a stop.
+    #[error("stopped")]
+    Stopped,
 }
