@@ -25,7 +25,7 @@
 
 use autarky_graph::BLOCK;
 
-use super::lanes::{LANES, Lanes, largest, load_part, store_part, sum};
+use super::lanes::{LANES, Lanes, load_part, store_part};
 use super::math;
 use crate::matmul::prefetch;
 
@@ -257,7 +257,7 @@ pub(crate) unsafe fn attend_span<V: Lanes, E: Element>(
             from += TILE;
         }
         for r in 0..tile.rows {
-            *tile.records.add(r * record + stride + 1) = sum(V::load(sums.add(r * LANES)));
+            *tile.records.add(r * record + stride + 1) = V::load(sums.add(r * LANES)).sum();
         }
     }
 }
@@ -372,7 +372,7 @@ unsafe fn weigh<V: Lanes>(
             i += LANES;
         }
         let old = *record.add(stride);
-        let most = largest(most);
+        let most = most.largest();
         let new = if most > old { most } else { old };
         let mut total = V::load(sums);
         if new != old {

@@ -119,4 +119,53 @@ impl Lanes for Avx2 {
             Avx2(_mm256_permute_ps::<0b10_11_00_01>(self.0), _mm256_permute_ps::<0b10_11_00_01>(self.1))
         }
     }
+
+    #[inline(always)]
+    unsafe fn store_i8(self, to: *mut i8) {
+        unsafe {
+            let (low, high) = (_mm256_cvtps_epi32(self.0), _mm256_cvtps_epi32(self.1));
+            // Packing works within 128-bit halves, whose quarters are then put in order.
+            let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(low, high));
+            let bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+            _mm_storeu_si128(to.cast(), bytes);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn sum(self) -> f32 {
+        unsafe { half_sum(_mm256_add_ps(self.0, self.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn largest(self) -> f32 {
+        unsafe { half_largest(_mm256_max_ps(self.0, self.1)) }
+    }
+}
+
+/// The sum of 8 lanes, by halves.
+///
+/// # Safety
+/// The processor has AVX.
+#[inline(always)]
+#[allow(clippy::undocumented_unsafe_blocks)]
+pub(super) unsafe fn half_sum(v: __m256) -> f32 {
+    unsafe {
+        let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+        let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
+        _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup_ps(v)))
+    }
+}
+
+/// The largest of 8 lanes.
+///
+/// # Safety
+/// The processor has AVX.
+#[inline(always)]
+#[allow(clippy::undocumented_unsafe_blocks)]
+pub(super) unsafe fn half_largest(v: __m256) -> f32 {
+    unsafe {
+        let v = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+        let v = _mm_max_ps(v, _mm_movehl_ps(v, v));
+        _mm_cvtss_f32(_mm_max_ss(v, _mm_movehdup_ps(v)))
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::arch::x86_64::*;
 
+use super::avx2::{half_largest, half_sum};
 use super::lanes::Lanes;
 
 /// Sixteen `f32` in one register.
@@ -98,5 +99,26 @@ impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn swap_pairs(self) -> Self {
         Avx512(unsafe { _mm512_permute_ps::<0b10_11_00_01>(self.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn store_i8(self, to: *mut i8) {
+        unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(self.0))) }
+    }
+
+    #[inline(always)]
+    unsafe fn sum(self) -> f32 {
+        unsafe {
+            let high = _mm512_castps512_ps256(_mm512_shuffle_f32x4::<0b11_10_11_10>(self.0, self.0));
+            half_sum(_mm256_add_ps(_mm512_castps512_ps256(self.0), high))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn largest(self) -> f32 {
+        unsafe {
+            let high = _mm512_castps512_ps256(_mm512_shuffle_f32x4::<0b11_10_11_10>(self.0, self.0));
+            half_largest(_mm256_max_ps(_mm512_castps512_ps256(self.0), high))
+        }
     }
 }

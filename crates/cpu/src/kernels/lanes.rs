@@ -1,7 +1,7 @@
 //! Sixteen `f32` at once: what every float kernel is written over, once.
 //!
 //! Every operation acts on each lane by itself and is exactly defined by IEEE 754 (or by this module's scalar form),
-//! so a kernel gives the same bits on every instruction set. Sums over lanes have one fixed tree ([`sum`]).
+//! so a kernel gives the same bits on every instruction set. Sums over lanes have one fixed tree ([`Lanes::sum`]).
 
 /// Lanes of a vector.
 pub(crate) const LANES: usize = 16;
@@ -50,6 +50,31 @@ pub(crate) trait Lanes: Copy {
     unsafe fn exp2_whole(self) -> Self;
     /// Lanes 0 and 1 exchanged, 2 and 3, ...
     unsafe fn swap_pairs(self) -> Self;
+    /// Whole numbers from −128 to 127 to memory, as bytes.
+    unsafe fn store_i8(self, to: *mut i8);
+
+    /// The sum of the lanes: halves are added until one is left.
+    #[inline(always)]
+    unsafe fn sum(self) -> f32 {
+        // SAFETY: as the caller's.
+        let mut a = unsafe { array(self) };
+        let mut n = LANES / 2;
+        while n > 0 {
+            for i in 0..n {
+                a[i] += a[i + n];
+            }
+            n /= 2;
+        }
+        a[0]
+    }
+
+    /// The largest lane. When lanes are NaN, any lane.
+    #[inline(always)]
+    unsafe fn largest(self) -> f32 {
+        // SAFETY: as the caller's.
+        let a = unsafe { array(self) };
+        a.into_iter().fold(a[0], |m, x| if x > m { x } else { m })
+    }
 }
 
 /// The lanes as an array.
@@ -62,42 +87,6 @@ pub(crate) unsafe fn array<V: Lanes>(v: V) -> [f32; LANES] {
     // SAFETY: the array holds 16 numbers; the instruction set is the caller's duty.
     unsafe { v.store(a.as_mut_ptr()) };
     a
-}
-
-/// The sum of the lanes: halves are added until one is left.
-///
-/// # Safety
-/// As for [`Lanes`].
-#[inline(always)]
-pub(crate) unsafe fn sum<V: Lanes>(v: V) -> f32 {
-    // SAFETY: as the caller's.
-    let mut a = unsafe { array(v) };
-    let mut n = LANES / 2;
-    while n > 0 {
-        for i in 0..n {
-            a[i] += a[i + n];
-        }
-        n /= 2;
-    }
-    a[0]
-}
-
-/// The largest lane.
-///
-/// # Safety
-/// As for [`Lanes`].
-#[inline(always)]
-pub(crate) unsafe fn largest<V: Lanes>(v: V) -> f32 {
-    // SAFETY: as the caller's.
-    let mut a = unsafe { array(v) };
-    let mut n = LANES / 2;
-    while n > 0 {
-        for i in 0..n {
-            a[i] = if a[i] > a[i + n] { a[i] } else { a[i + n] };
-        }
-        n /= 2;
-    }
-    a[0]
 }
 
 /// The first `count` (at most 16) numbers from memory, then `fill`.
@@ -234,5 +223,11 @@ impl Lanes for Scalar {
     #[inline(always)]
     unsafe fn swap_pairs(self) -> Self {
         Scalar(std::array::from_fn(|i| self.0[i ^ 1]))
+    }
+
+    #[inline(always)]
+    unsafe fn store_i8(self, to: *mut i8) {
+        // SAFETY: see above.
+        unsafe { to.cast::<[i8; LANES]>().write_unaligned(self.0.map(|x| x as i8)) }
     }
 }

@@ -8,13 +8,14 @@
 //! | `lanes.rs` | the lanes, and their portable form |
 //! | `avx2.rs`, `avx512.rs`, `neon.rs` | the lanes on an instruction set |
 //! | `math.rs` | exponential and friends |
-//! | `elementwise.rs`, `norm.rs`, `rope.rs`, `route.rs`, `attention.rs` | the kernels |
+//! | `elementwise.rs`, `norm.rs`, `quantize.rs`, `rope.rs`, `route.rs`, `attention.rs` | the kernels |
 
 pub(crate) mod attention;
 pub(crate) mod elementwise;
 pub(crate) mod lanes;
 mod math;
 mod norm;
+mod quantize;
 pub(crate) mod rope;
 pub(crate) mod route;
 
@@ -24,10 +25,13 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(test)]
+mod tests;
 
 use autarky_graph::{CacheDType, NormKind, Pairing, Route};
 
 use crate::isa::Isa;
+use crate::matmul::Activations;
 use attention::{Keys, Layout, Tile};
 use elementwise::{Binary, Unary};
 
@@ -46,6 +50,7 @@ pub(crate) struct Kernels {
     pub(crate) norm: Norm,
     pub(crate) rotate: unsafe fn(Pairing, usize, *const f32, *const f32, *mut f32),
     pub(crate) route: RouteFn,
+    pub(crate) quantize_row: unsafe fn(&[f32], &Activations, usize),
     pub(crate) attend_span_f16: unsafe fn(&Tile, &Keys<'_>, (usize, usize)),
     pub(crate) attend_span_f32: unsafe fn(&Tile, &Keys<'_>, (usize, usize)),
     pub(crate) write_cache_f16: WriteCache,
@@ -96,6 +101,7 @@ macro_rules! kernels {
                 norm,
                 rotate,
                 route,
+                quantize_row,
                 attend_span_f16,
                 attend_span_f32,
                 write_cache_f16,
@@ -116,6 +122,8 @@ macro_rules! kernels {
                 (pairing: Pairing, rotated: usize, table: *const f32, x: *const f32, y: *mut f32));
             kernels!(@fn ($($feature)?) $V, route = route::route::<$V>,
                 (r: &Route, x: &[f32], bias: *const f32, scratch: &mut [f32], e: &mut [u32], w: &mut [f32]));
+            kernels!(@fn ($($feature)?) $V, quantize_row = quantize::quantize_row::<$V>,
+                (x: &[f32], out: &Activations, row: usize));
             kernels!(@fn ($($feature)?) $V, attend_span_f16 = attention::attend_span::<$V, u16>,
                 (tile: &Tile, keys: &Keys<'_>, span: (usize, usize)));
             kernels!(@fn ($($feature)?) $V, attend_span_f32 = attention::attend_span::<$V, f32>,

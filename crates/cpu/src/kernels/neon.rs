@@ -114,4 +114,13 @@ impl Lanes for Neon {
     unsafe fn swap_pairs(self) -> Self {
         Neon(self.0.map(|v| unsafe { vrev64q_f32(v) }))
     }
+
+    #[inline(always)]
+    unsafe fn store_i8(self, to: *mut i8) {
+        let mut wide = [0.0; LANES];
+        unsafe { self.store(wide.as_mut_ptr()) };
+        for (i, x) in wide.into_iter().enumerate() {
+            unsafe { to.add(i).write(x as i8) };
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use autarky_graph::NormKind;
 
-use super::lanes::{LANES, Lanes, load_part, store_part, sum};
+use super::lanes::{LANES, Lanes, load_part, store_part};
 
 /// Vectors that are summed side by side, so that additions need not wait for each other.
 const SUMS: usize = 4;
@@ -64,7 +64,7 @@ unsafe fn row_sum<V: Lanes>(x: *const f32, n: usize) -> f32 {
             }
             i += SUMS * LANES;
         }
-        sum(sums[0].add(sums[1]).add(sums[2].add(sums[3])))
+        sums[0].add(sums[1]).add(sums[2].add(sums[3])).sum()
     }
 }
 
@@ -88,6 +88,6 @@ unsafe fn squares<V: Lanes>(x: *const f32, mean: f32, n: usize) -> f32 {
             }
             i += SUMS * LANES;
         }
-        sum(sums[0].add(sums[1]).add(sums[2].add(sums[3])))
+        sums[0].add(sums[1]).add(sums[2].add(sums[3])).sum()
     }
 }

@@ -122,6 +122,7 @@ impl Run<'_, '_> {
         mut piece: impl FnMut(Range<usize>, Range<usize>),
     ) {
         let (across, down) = (panels.div_ceil(grain), rows.div_ceil(most_rows));
+        let most_rows = rows.div_ceil(down.max(1));
         self.worker.for_each(across * down, 1, |range| {
             for i in range {
                 let (panel, row) = (i / down * grain, i % down * most_rows);
