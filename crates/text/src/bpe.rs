@@ -1,6 +1,7 @@
 //! Byte-pair encoding by the rank of merges (Sennrich et al. 2016, arXiv:1508.07909), over bytes as in GPT-2
 //! or over characters with bytes for the unknown ones.
 
+use crate::byte_alphabet::ByteAlphabet;
 use crate::error::TokenizerError;
 use crate::hash::FastMap;
 use crate::merge::{Candidate, Merger, NO_TOKEN, Pairing, Symbol};
@@ -40,7 +41,11 @@ impl Bpe {
             }
             let id = |token: &str| {
                 let missing = || TokenizerError::UnknownMergeToken { index, token: token.to_owned() };
-                ids.get(token).copied().ok_or_else(missing)
+                // Converters to GGUF write added tokens as plain text, but leave the merges that lead to them.
+                let plain = || {
+                    ids.get(ByteAlphabet::TABLE.decode_text(token)?.as_str()).filter(|_| pipeline.byte_level)
+                };
+                ids.get(token).or_else(plain).copied().ok_or_else(missing)
             };
             merged.clear();
             merged.push_str(left);

@@ -44,6 +44,11 @@ impl ByteAlphabet {
     pub(crate) fn decode(&self, token: &str) -> Option<Vec<u8>> {
         token.chars().map(|c| self.byte(c)).collect()
     }
+
+    /// As [`ByteAlphabet::decode`], if the bytes are text.
+    pub(crate) fn decode_text(&self, token: &str) -> Option<String> {
+        String::from_utf8(self.decode(token)?).ok()
+    }
 }
 
 #[cfg(test)]

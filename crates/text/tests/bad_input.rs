@@ -268,7 +268,33 @@ fn malformed_metadata_is_an_error_with_its_key() {
 }
 
 #[test]
-fn a_folder_without_its_file_is_an_error_with_the_path() {
-    let error = Tokenizer::from_hugging_face("/nonexistent-folder").unwrap_err();
-    assert!(error.to_string().contains("tokenizer.json"), "{error}");
+fn merges_may_lead_to_tokens_that_are_written_as_plain_text() {
+    let mut spec = bpe(&["  "], &["Ġ Ġ"]);
+    spec.token_types = vec![TokenType::Normal; 6];
+    spec.token_types.push(TokenType::UserDefined);
+    let tokenizer = Tokenizer::new(&spec).unwrap();
+    assert_eq!(tokenizer.encode("a  a a", PLAIN).unwrap(), [0, 6, 0, 5, 0]);
+}
+
+#[test]
+fn folders_are_read_or_refused_by_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = Tokenizer::from_hugging_face(folder.path()).unwrap_err();
+    assert!(matches!(&error, TokenizerError::Io { file, .. } if file.ends_with("tokenizer.json")), "{error}");
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write("tokenizer.json", r#"{"model": {"type": "BPE", "vocab": {"a": 0, "<e>": 1}, "merges": []}}"#);
+    write("tokenizer_config.json", r#"{"eos_token": "<e>", "chat_template": "config"}"#);
+    let tokenizer = Tokenizer::from_hugging_face(folder.path()).unwrap();
+    assert_eq!((tokenizer.eos(), tokenizer.chat_template()), (Some(1), Some("config")));
+    write("chat_template.jinja", "file");
+    assert_eq!(Tokenizer::from_hugging_face(folder.path()).unwrap().chat_template(), Some("file"));
+    write("generation_config.json", "{");
+    let error = Tokenizer::from_hugging_face(folder.path()).unwrap_err();
+    assert!(
+        matches!(&error, TokenizerError::Json { file, .. } if file == "generation_config.json"),
+        "{error}"
+    );
+    std::fs::remove_file(folder.path().join("generation_config.json")).unwrap();
+    std::fs::create_dir(folder.path().join("generation_config.json")).unwrap();
+    assert!(matches!(Tokenizer::from_hugging_face(folder.path()), Err(TokenizerError::Io { .. })));
 }

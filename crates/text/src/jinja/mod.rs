@@ -11,6 +11,7 @@
 mod ast;
 mod budget;
 mod eval;
+mod expressions;
 mod filters;
 mod json;
 mod lexer;

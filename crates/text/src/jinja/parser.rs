@@ -1,25 +1,26 @@
-//! Tokens to a tree, by recursive descent.
+//! Tokens to a tree, by recursive descent: the statements. `expressions` has what stands inside them.
 
 use std::sync::Arc;
 
-use super::ast::{Arguments, BinaryOp, Call, CompareOp, Expr, Macro, Node, NodeKind, Target};
+use super::ast::{Arguments, Call, Macro, Node, NodeKind, Target};
 use super::lexer::{Kind, SyntaxError, Token, lex};
 
 /// How deep brackets, operators and blocks may nest.
-const DEPTH: u32 = 80;
+pub(super) const DEPTH: u32 = 80;
 
 /// Names that end an expression or begin an operator, so are no variables.
-const KEYWORDS: &[&str] =
+pub(super) const KEYWORDS: &[&str] =
     &["and", "or", "not", "if", "else", "elif", "in", "is", "for", "endfor", "endif", "recursive"];
 
-struct Parser {
+pub(super) struct Parser {
     tokens: Vec<Token>,
-    at: usize,
+    pub(super) at: usize,
     depth: u32,
     loops: u32,
 }
 
-type Parsed<T> = Result<T, SyntaxError>;
+/// What parsing gives.
+pub(super) type Parsed<T> = Result<T, SyntaxError>;
 
 /// Parses a whole template.
 pub(crate) fn parse(source: &str) -> Result<Vec<Node>, SyntaxError> {
@@ -32,11 +33,11 @@ pub(crate) fn parse(source: &str) -> Result<Vec<Node>, SyntaxError> {
 }
 
 impl Parser {
-    fn peek(&self) -> &Kind {
+    pub(super) fn peek(&self) -> &Kind {
         self.tokens.get(self.at).map_or(&Kind::End, |token| &token.kind)
     }
 
-    fn peek_second(&self) -> &Kind {
+    pub(super) fn peek_second(&self) -> &Kind {
         self.tokens.get(self.at + 1).map_or(&Kind::End, |token| &token.kind)
     }
 
@@ -44,17 +45,17 @@ impl Parser {
         self.tokens.get(self.at).or(self.tokens.last()).map_or(1, |token| token.line)
     }
 
-    fn next(&mut self) -> Kind {
+    pub(super) fn next(&mut self) -> Kind {
         let kind = self.peek().clone();
         self.at += 1;
         kind
     }
 
-    fn fail<T>(&self, message: impl Into<String>) -> Parsed<T> {
+    pub(super) fn fail<T>(&self, message: impl Into<String>) -> Parsed<T> {
         Err(SyntaxError { line: self.line(), message: message.into() })
     }
 
-    fn deeper<T>(&mut self, inner: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
+    pub(super) fn deeper<T>(&mut self, inner: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
         self.depth += 1;
         if self.depth > DEPTH {
             return self.fail(format!("nesting beyond {DEPTH} levels"));
@@ -64,29 +65,29 @@ impl Parser {
         result
     }
 
-    fn is_op(&self, op: &str) -> bool {
+    pub(super) fn is_op(&self, op: &str) -> bool {
         matches!(self.peek(), Kind::Op(found) if *found == op)
     }
 
-    fn is_name(&self, name: &str) -> bool {
+    pub(super) fn is_name(&self, name: &str) -> bool {
         matches!(self.peek(), Kind::Name(found) if **found == *name)
     }
 
     /// Takes the operator if it is next.
-    fn take_op(&mut self, op: &str) -> bool {
+    pub(super) fn take_op(&mut self, op: &str) -> bool {
         let found = self.is_op(op);
         self.at += usize::from(found);
         found
     }
 
     /// Takes the name if it is next.
-    fn take_name(&mut self, name: &str) -> bool {
+    pub(super) fn take_name(&mut self, name: &str) -> bool {
         let found = self.is_name(name);
         self.at += usize::from(found);
         found
     }
 
-    fn expect_op(&mut self, op: &str) -> Parsed<()> {
+    pub(super) fn expect_op(&mut self, op: &str) -> Parsed<()> {
         if self.take_op(op) {
             Ok(())
         } else {
@@ -94,7 +95,7 @@ impl Parser {
         }
     }
 
-    fn expect_name(&mut self) -> Parsed<Arc<str>> {
+    pub(super) fn expect_name(&mut self) -> Parsed<Arc<str>> {
         match self.peek().clone() {
             Kind::Name(name) => {
                 self.at += 1;
@@ -328,14 +329,14 @@ impl Parser {
         Ok(filters)
     }
 
-    fn named_call(&mut self) -> Parsed<Call> {
+    pub(super) fn named_call(&mut self) -> Parsed<Call> {
         let name = self.expect_name()?;
         let arguments = if self.take_op("(") { self.arguments()? } else { Arguments::default() };
         Ok(Call { name, arguments })
     }
 
     /// Arguments behind `(`.
-    fn arguments(&mut self) -> Parsed<Arguments> {
+    pub(super) fn arguments(&mut self) -> Parsed<Arguments> {
         let mut arguments = Arguments::default();
         while !self.take_op(")") {
             match (self.peek().clone(), self.peek_second()) {
@@ -355,302 +356,10 @@ impl Parser {
         }
         Ok(arguments)
     }
-
-    /// One expression, or several with commas: a tuple.
-    fn expression_list(&mut self) -> Parsed<Expr> {
-        let first = self.expression()?;
-        self.tuple_rest(first, Self::expression)
-    }
-
-    /// As [`Parser::expression_list`], but an `if` ends it.
-    fn or_list(&mut self) -> Parsed<Expr> {
-        let first = self.deeper(|parser| parser.binary(0))?;
-        self.tuple_rest(first, |parser| parser.deeper(|parser| parser.binary(0)))
-    }
-
-    fn tuple_rest(&mut self, first: Expr, item: impl Fn(&mut Self) -> Parsed<Expr>) -> Parsed<Expr> {
-        if !self.is_op(",") {
-            return Ok(first);
-        }
-        let mut items = vec![first];
-        while self.take_op(",") {
-            if matches!(self.peek(), Kind::BlockEnd | Kind::PrintEnd | Kind::Op(")" | "=")) {
-                break;
-            }
-            items.push(item(self)?);
-        }
-        Ok(Expr::Tuple(items))
-    }
-
-    /// An expression with `if ... else ...`.
-    fn expression(&mut self) -> Parsed<Expr> {
-        self.deeper(|parser| {
-            let mut value = parser.binary(0)?;
-            let mut links = 0;
-            while parser.take_name("if") {
-                parser.check_links(&mut links)?;
-                let condition = parser.binary(0)?;
-                let no = if parser.take_name("else") { Some(Box::new(parser.expression()?)) } else { None };
-                value = Expr::Conditional { condition: Box::new(condition), yes: Box::new(value), no };
-            }
-            Ok(value)
-        })
-    }
-
-    /// A chain of left-associative operators is a tree as deep as it is long.
-    fn check_links(&self, links: &mut u32) -> Parsed<()> {
-        *links += 1;
-        if *links > DEPTH { self.fail(format!("a chain of more than {DEPTH} operators")) } else { Ok(()) }
-    }
-
-    /// Binary operators from binding strength `level` on: or, and, not, comparisons, sums, `~`, products.
-    fn binary(&mut self, level: u32) -> Parsed<Expr> {
-        match level {
-            0 | 1 => {
-                let word = if level == 0 { "or" } else { "and" };
-                let mut left = self.binary(level + 1)?;
-                let mut links = 0;
-                while self.take_name(word) {
-                    self.check_links(&mut links)?;
-                    let right = self.binary(level + 1)?;
-                    let (left_box, right) = (Box::new(left), Box::new(right));
-                    left = if level == 0 { Expr::Or(left_box, right) } else { Expr::And(left_box, right) };
-                }
-                Ok(left)
-            }
-            2 if self.is_name("not") => {
-                self.at += 1;
-                Ok(Expr::Not(Box::new(self.deeper(|parser| parser.binary(2))?)))
-            }
-            2 => self.binary(3),
-            3 => self.comparison(),
-            4..=6 => {
-                let operators: &[(&str, BinaryOp)] = match level {
-                    4 => &[("+", BinaryOp::Add), ("-", BinaryOp::Subtract)],
-                    5 => &[("~", BinaryOp::Concat)],
-                    _ => &[
-                        ("*", BinaryOp::Multiply),
-                        ("/", BinaryOp::Divide),
-                        ("//", BinaryOp::FloorDivide),
-                        ("%", BinaryOp::Modulo),
-                    ],
-                };
-                let mut left = self.binary(level + 1)?;
-                let mut links = 0;
-                while let Some(&(text, operator)) = operators.iter().find(|(text, _)| self.is_op(text)) {
-                    self.check_links(&mut links)?;
-                    self.expect_op(text)?;
-                    let right = self.binary(level + 1)?;
-                    left = Expr::Binary(operator, Box::new(left), Box::new(right));
-                }
-                Ok(left)
-            }
-            _ => {
-                let mut left = self.unary(true)?;
-                let mut links = 0;
-                while self.take_op("**") {
-                    self.check_links(&mut links)?;
-                    left = Expr::Binary(BinaryOp::Power, Box::new(left), Box::new(self.unary(true)?));
-                }
-                Ok(left)
-            }
-        }
-    }
-
-    fn comparison(&mut self) -> Parsed<Expr> {
-        let first = self.binary(4)?;
-        let mut rest = Vec::new();
-        loop {
-            let operator = match self.peek() {
-                Kind::Op("==") => CompareOp::Equal,
-                Kind::Op("!=") => CompareOp::NotEqual,
-                Kind::Op("<") => CompareOp::Less,
-                Kind::Op("<=") => CompareOp::LessEqual,
-                Kind::Op(">") => CompareOp::Greater,
-                Kind::Op(">=") => CompareOp::GreaterEqual,
-                Kind::Name(name) if &**name == "in" => CompareOp::In,
-                Kind::Name(name) if &**name == "not" => match self.peek_second() {
-                    Kind::Name(name) if &**name == "in" => {
-                        self.at += 1;
-                        CompareOp::NotIn
-                    }
-                    _ => break,
-                },
-                _ => break,
-            };
-            self.at += 1;
-            rest.push((operator, self.binary(4)?));
-        }
-        Ok(if rest.is_empty() { first } else { Expr::Compare(Box::new(first), rest) })
-    }
-
-    fn unary(&mut self, filters: bool) -> Parsed<Expr> {
-        let value = if self.take_op("-") {
-            Expr::Negative(Box::new(self.deeper(|parser| parser.unary(false))?))
-        } else if self.take_op("+") {
-            self.deeper(|parser| parser.unary(false))?
-        } else {
-            self.primary()?
-        };
-        self.postfix(value, filters)
-    }
-
-    fn primary(&mut self) -> Parsed<Expr> {
-        match self.peek().clone() {
-            Kind::Str(text) => {
-                self.at += 1;
-                let mut joined = text.to_string();
-                while let Kind::Str(more) = self.peek().clone() {
-                    self.at += 1;
-                    joined.push_str(&more);
-                }
-                Ok(Expr::Str(joined.into()))
-            }
-            Kind::Int(value) => {
-                self.at += 1;
-                Ok(Expr::Int(value))
-            }
-            Kind::Float(value) => {
-                self.at += 1;
-                Ok(Expr::Float(value))
-            }
-            Kind::Name(name) => {
-                if KEYWORDS.contains(&&*name) {
-                    return self.fail(format!("expected an expression, found `{name}`"));
-                }
-                self.at += 1;
-                Ok(match &*name {
-                    "true" | "True" => Expr::Bool(true),
-                    "false" | "False" => Expr::Bool(false),
-                    "none" | "None" => Expr::None,
-                    _ => Expr::Name(name),
-                })
-            }
-            Kind::Op("(") => {
-                self.at += 1;
-                if self.take_op(")") {
-                    return Ok(Expr::Tuple(Vec::new()));
-                }
-                let inner = self.expression_list()?;
-                self.expect_op(")")?;
-                Ok(inner)
-            }
-            Kind::Op("[") => {
-                self.at += 1;
-                let mut items = Vec::new();
-                while !self.take_op("]") {
-                    items.push(self.expression()?);
-                    if !self.take_op(",") {
-                        self.expect_op("]")?;
-                        break;
-                    }
-                }
-                Ok(Expr::List(items))
-            }
-            Kind::Op("{") => {
-                self.at += 1;
-                let mut items = Vec::new();
-                while !self.take_op("}") {
-                    let key = self.expression()?;
-                    self.expect_op(":")?;
-                    items.push((key, self.expression()?));
-                    if !self.take_op(",") {
-                        self.expect_op("}")?;
-                        break;
-                    }
-                }
-                Ok(Expr::Map(items))
-            }
-            other => self.fail(format!("expected an expression, found {}", describe(&other))),
-        }
-    }
-
-    /// Attributes, indices, calls, filters and tests behind a value.
-    fn postfix(&mut self, mut value: Expr, filters: bool) -> Parsed<Expr> {
-        let mut links = 0;
-        loop {
-            match self.peek() {
-                Kind::Op(".") => {
-                    self.at += 1;
-                    value = match self.next() {
-                        Kind::Name(name) => Expr::Attribute(Box::new(value), name),
-                        Kind::Int(index) => Expr::Index(Box::new(value), Box::new(Expr::Int(index))),
-                        other => {
-                            return self.fail(format!("expected an attribute, found {}", describe(&other)));
-                        }
-                    };
-                }
-                Kind::Op("[") => {
-                    self.at += 1;
-                    value = self.subscript(value)?;
-                }
-                Kind::Op("(") => {
-                    self.at += 1;
-                    value = Expr::Call(Box::new(value), self.deeper(Self::arguments)?);
-                }
-                Kind::Op("|") if filters => {
-                    self.at += 1;
-                    value = Expr::Filter(Box::new(value), Box::new(self.deeper(Self::named_call)?));
-                }
-                Kind::Name(name) if filters && &**name == "is" => {
-                    self.at += 1;
-                    let negated = self.take_name("not");
-                    let test = Box::new(self.deeper(Self::test)?);
-                    value = Expr::Test { value: Box::new(value), test, negated };
-                }
-                _ => return Ok(value),
-            }
-            self.check_links(&mut links)?;
-        }
-    }
-
-    /// A test: its name and arguments, or one argument without brackets.
-    fn test(&mut self) -> Parsed<Call> {
-        let name = self.expect_name()?;
-        let mut arguments = Arguments::default();
-        match self.peek() {
-            Kind::Op("(") => {
-                self.at += 1;
-                arguments = self.arguments()?;
-            }
-            Kind::Name(next) if ["else", "or", "and", "is", "if", "in", "not"].contains(&&**next) => {}
-            Kind::Name(_) | Kind::Str(_) | Kind::Int(_) | Kind::Float(_) | Kind::Op("[" | "{") => {
-                let value = self.primary()?;
-                arguments.positional.push(self.postfix(value, false)?);
-            }
-            _ => {}
-        }
-        Ok(Call { name, arguments })
-    }
-
-    /// What stands behind `[`.
-    fn subscript(&mut self, value: Expr) -> Parsed<Expr> {
-        let mut parts = [None, None, None];
-        let mut colons = 0;
-        while !self.take_op("]") {
-            if self.take_op(":") {
-                colons += 1;
-                if colons > 2 {
-                    return self.fail("a slice with more than two colons");
-                }
-                continue;
-            }
-            let expr = self.expression()?;
-            match parts.get_mut(colons) {
-                Some(slot) if slot.is_none() => *slot = Some(expr),
-                _ => return self.fail("expected `]`"),
-            }
-        }
-        match (colons, parts) {
-            (0, [Some(index), ..]) => Ok(Expr::Index(Box::new(value), Box::new(index))),
-            (0, _) => self.fail("an empty subscript"),
-            (_, parts) => Ok(Expr::Slice(Box::new(value), Box::new(parts))),
-        }
-    }
 }
 
 /// A token in words.
-fn describe(kind: &Kind) -> String {
+pub(super) fn describe(kind: &Kind) -> String {
     match kind {
         Kind::Text(_) => "text".into(),
         Kind::PrintBegin => "`{{`".into(),
