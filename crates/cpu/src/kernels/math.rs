@@ -194,7 +194,7 @@ mod tests {
             ActivationKind::Silu => x / (1.0 + (-x).exp()),
             ActivationKind::Sigmoid => 1.0 / (1.0 + (-x).exp()),
             ActivationKind::Relu => x.max(0.0),
-            ActivationKind::Gelu => x * f64::from(libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2)) * 0.5,
+            ActivationKind::Gelu => x * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2) * 0.5,
             ActivationKind::GeluTanh => {
                 let y = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3));
                 0.5 * x * (1.0 + y.tanh())

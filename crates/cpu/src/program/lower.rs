@@ -9,7 +9,7 @@ use crate::kernels::attention::{Layout, SPAN, TILE};
 use crate::kernels::elementwise::{Binary, Unary};
 use crate::kernels::lanes::LANES;
 use crate::kernels::{rope, route};
-use crate::matmul::{ActivationKind, LINE};
+use crate::matmul::{ActivationKind, CHUNK, LINE};
 
 use super::experts;
 use super::task::{Attend, BufferId, Grouping, Matrix, Operand, Routing, Rows, Sink, Task};
@@ -246,7 +246,8 @@ impl<'a> Lowering<'a> {
 
     fn new_operand(&mut self, rows: Rows, form: Form, what: &str) -> Result<Operand, CompileError> {
         let (kind, heads, width) = form;
-        let most = self.most(rows).filter(|r| r.checked_mul(width * 16).is_some());
+        // An operand takes less than 16 bytes a number, and whole chunks.
+        let most = self.most(rows).filter(|r| r.checked_mul(16 * (width + CHUNK)).is_some());
         let stride = Operand::stride(kind, most.ok_or_else(|| too_large(what))?, width);
         let buffer = self.buffer(stride.checked_mul(heads), what)?;
         Ok(Operand { buffer, kind, rows, heads, width, stride })
