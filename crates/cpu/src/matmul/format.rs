@@ -48,7 +48,9 @@ pub(crate) struct Spec {
 impl Spec {
     /// The constants for `dtype`, or `None` for a plain float type.
     pub(crate) const fn of(dtype: DType) -> Option<Spec> {
-        let Some(grid) = dtype.grid() else { return None };
+        let Some(grid) = dtype.grid() else {
+            return None;
+        };
         let (zero, table) = match grid.levels {
             Levels::Offset { zero } => (zero, None),
             // Packing adds 128 to the signed byte.
@@ -196,7 +198,9 @@ mod tests {
     #[test]
     fn unsigned_codes_stay_below_the_bound_that_kernels_rely_on() {
         for dtype in DType::ALL {
-            let Some(spec) = Spec::of(dtype) else { continue };
+            let Some(spec) = Spec::of(dtype) else {
+                continue;
+            };
             let codes = spec.table.unwrap_or(std::array::from_fn(|i| i as u8));
             let stored = if spec.table.is_some() { 16 } else { 1 << spec.bits };
             for stored in 0..stored.min(16) {

@@ -3,7 +3,7 @@
 use super::format::{CHUNK, Format, GROUP_CODES, PANEL_ROWS};
 use super::lanes::{Lanes, groups_of, unpack_scales};
 use super::unpack::Unpacked;
-use super::{ROW_BLOCK, ScratchParts, Task};
+use super::{ROW_BLOCK, ScratchParts, Task, prefetch};
 
 /// Where a block of rows is in a product.
 #[derive(Clone, Copy)]
@@ -67,6 +67,10 @@ pub(crate) unsafe fn product<F: Format, I: Integer>(task: &Task<'_>, scratch: &m
                     }
                     unpack_scales::<F, I::Lanes>(at, groups, unpacked);
                     at = at.add(spec.chunk_bytes(groups));
+                    // Unpacking waits for memory and multiplying does not: the next chunk comes meanwhile.
+                    for line in (0..spec.chunk_bytes(groups)).step_by(64) {
+                        prefetch(at.wrapping_add(line));
+                    }
                     I::block::<F>(task, unpacked, Block { chunk, groups, row: first, rows }, sums);
                 }
                 for (row, sums) in sums[..rows].iter().enumerate() {

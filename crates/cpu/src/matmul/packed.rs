@@ -26,7 +26,7 @@
 use super::format::{
     CHUNK, CHUNK_GROUPS, GROUP, GROUP_CODES, PANEL_ROWS, Scales, Spec, chunk_bytes, float_len,
 };
-use super::memory::AlignedBytes;
+use super::memory::WeightBytes;
 use super::unpack::{code_at, f16_at, scale_at};
 use crate::pool::Pool;
 use autarky_quant::{Codes, DType, codes};
@@ -90,7 +90,7 @@ pub struct PackedWeight {
     rows: usize,
     cols: usize,
     panel_bytes: usize,
-    data: AlignedBytes,
+    data: WeightBytes,
 }
 
 impl PackedWeight {
@@ -112,7 +112,7 @@ impl PackedWeight {
         let shape = PackError::Shape { rows, cols, dtype };
         let panel_bytes = panel_bytes(dtype, cols).ok_or(shape.clone())?;
         let bytes = rows.div_ceil(PANEL_ROWS).checked_mul(panel_bytes).ok_or(shape)?;
-        let data = AlignedBytes::uninit(bytes).ok_or(PackError::Memory { bytes })?;
+        let data = WeightBytes::uninit(bytes).ok_or(PackError::Memory { bytes })?;
         let weight = PackedWeight { dtype, rows, cols, panel_bytes, data };
         let panels = weight.panels();
         pool.run(&|worker| {

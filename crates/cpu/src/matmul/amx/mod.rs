@@ -121,7 +121,9 @@ pub(super) unsafe fn matmul(task: &Task<'_>, scratch: &mut ScratchParts) {
         match task.weight.dtype() {
             DType::BF16 if bf16_tiles => bf16_product(task, scratch),
             dtype if dtype.is_float() || rows <= avx512::FEW_ROWS => avx512::matmul(task, scratch),
-            dtype => with_format!(dtype, F => quantized::<F>(task, scratch), else unreachable!("{dtype}")),
+            dtype => {
+                with_format!(dtype, F => quantized::<F>(task, scratch), else unreachable!("{dtype}"))
+            }
         }
     }
 }
