@@ -4,7 +4,8 @@ use std::io;
 use std::process::ExitCode;
 
 use autarky_engine::{EngineError, SamplingError};
-use autarky_graph::{CompileError, WeightError};
+use autarky_family::FamilyError;
+use autarky_graph::{CompileError, RunError, WeightError};
 
 use crate::terminal::Style;
 
@@ -85,7 +86,8 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 
 fn code(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
-        if cause.is::<Interrupted>() {
+        let stopped = matches!(cause.downcast_ref::<FamilyError>(), Some(FamilyError::Stopped));
+        if cause.is::<Interrupted>() || stopped {
             return INTERRUPTED;
         }
         if cause.is::<Usage>() {
@@ -97,7 +99,8 @@ fn code(error: &anyhow::Error) -> u8 {
                     return MEMORY;
                 }
                 EngineError::Compile(CompileError::Weight(_)) | EngineError::Text(_) => return INPUT,
-                EngineError::TextTooShort { .. } => return INPUT,
+                // The tokenizer made an id that the model has not: they do not belong together.
+                EngineError::Run(RunError::Token { .. }) | EngineError::TextTooShort { .. } => return INPUT,
                 EngineError::Options(_)
                 | EngineError::ContextFull { .. }
                 | EngineError::Vocabulary(_)
@@ -110,7 +113,7 @@ fn code(error: &anyhow::Error) -> u8 {
         }
         let input = cause.is::<Input>()
             || cause.is::<autarky_format::Error>()
-            || cause.is::<autarky_family::FamilyError>()
+            || cause.is::<FamilyError>()
             || cause.is::<autarky_text::TokenizerError>()
             || cause.is::<autarky_text::TemplateError>()
             || cause.is::<WeightError>();

@@ -165,6 +165,11 @@ impl CtrlC {
         CtrlC { _private: () }
     }
 
+    /// What Ctrl-C sets, for work that looks at it by itself.
+    pub(crate) fn flag(&self) -> &'static AtomicBool {
+        &STOP
+    }
+
     /// Whether Ctrl-C was pressed.
     pub(crate) fn pressed(&self) -> bool {
         STOP.load(Ordering::SeqCst)

@@ -20,6 +20,9 @@ pub struct Request {
     pub end: Vec<u32>,
     /// Strings that end it; they are not part of the text.
     pub stop: Vec<String>,
+    /// Ids below this may be chosen; `None`: all that have logits. Matrices often have more rows than the tokenizer
+    /// has tokens.
+    pub vocabulary: Option<usize>,
 }
 
 /// What is told on the way.
@@ -142,7 +145,8 @@ pub fn generate(
             Some(logits) if !broken_off => logits,
             _ => break StopReason::Cancelled,
         };
-        let token = sampler.sample(logits)?;
+        let choice = logits.len().min(request.vocabulary.unwrap_or(usize::MAX));
+        let token = sampler.sample(&logits[..choice])?;
         let now = Instant::now();
         done.prefill = *first.get_or_insert(now) - start;
         done.decode = first.map_or(Duration::ZERO, |first| now - first);
@@ -270,6 +274,14 @@ mod tests {
         assert_eq!(full.tokens.len(), 30, "the last token is chosen from the last position");
 
         assert!(run(&[5], at_most(0), 32, 3).tokens.is_empty());
+    }
+
+    #[test]
+    fn ids_beyond_the_vocabulary_are_not_chosen() {
+        let free = run(&[5, 6, 7], at_most(24), 64, 3);
+        let highest = *free.tokens.iter().max().unwrap();
+        let cut = run(&[5, 6, 7], Request { vocabulary: Some(highest as usize), ..at_most(24) }, 64, 3);
+        assert!(cut.tokens.iter().all(|&t| t < highest), "{:?}", cut.tokens);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::{may_write, print, print_json};
 use crate::args::ConvertArgs;
 use crate::exit::Usage;
 use crate::load;
-use crate::terminal::Progress;
+use crate::terminal::{CtrlC, Progress};
 
 pub(super) fn run(args: &ConvertArgs) -> Result<()> {
     may_write(&args.output, args.force)?;
@@ -27,7 +27,9 @@ pub(super) fn run(args: &ConvertArgs) -> Result<()> {
         };
         return Err(Usage(what.to_owned()).into());
     }
-    let mut options = Options { dtype: args.dtype.map(Into::into), ..Options::default() };
+    let interrupt = CtrlC::watch();
+    let mut options =
+        Options { dtype: args.dtype.map(Into::into), stop: Some(interrupt.flag()), ..Options::default() };
     let mut progress = Progress::new("convert");
     let mut show = |w: Written<'_>| progress.set(w.written, w.total, w.weight);
     let cannot = || format!("cannot convert {}", source.display());

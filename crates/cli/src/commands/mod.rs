@@ -9,14 +9,14 @@ mod quantize;
 mod run;
 mod tokenize;
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::args::Command;
-use crate::exit::Usage;
+use crate::exit::{Input, Usage};
 use crate::reference;
 
 /// Runs a command.
@@ -33,6 +33,21 @@ pub(crate) fn run(command: Command) -> Result<()> {
         Command::Completions(args) => reference::completions(args.shell.into()),
         Command::Man(args) => reference::man(&args.folder),
     }
+}
+
+/// The longest text that is read: the longest that tokenizers take. An endless one is told before memory is full.
+const LONGEST_TEXT: u64 = 256 << 20;
+
+/// Reads text to its end; `what` names it in errors.
+fn read_text(from: impl Read, what: &str) -> Result<String> {
+    let mut bytes = Vec::new();
+    let read = from.take(LONGEST_TEXT + 1).read_to_end(&mut bytes);
+    read.map_err(|e| Input(format!("cannot read {what}: {e}")))?;
+    if bytes.len() as u64 > LONGEST_TEXT {
+        return Err(Input(format!("{what} has more than {LONGEST_TEXT} bytes; use a part of it")).into());
+    }
+    let text = String::from_utf8(bytes);
+    text.map_err(|e| Input(format!("{what} is not UTF-8: {}", e.utf8_error())).into())
 }
 
 /// Prints text, without the panic of `print!` on a closed pipe.

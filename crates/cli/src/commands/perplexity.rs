@@ -9,7 +9,7 @@ use autarky_family::Model;
 use autarky_text::{EncodeOptions, Tokenizer};
 use serde_json::{Value, json};
 
-use super::{print, print_json};
+use super::{print, print_json, read_text};
 use crate::args::PerplexityArgs;
 use crate::exit::Input;
 use crate::load::{self, Loaded};
@@ -19,9 +19,9 @@ use crate::terminal::Progress;
 const OUTPUTS: usize = 64;
 
 pub(super) fn run(args: &PerplexityArgs) -> Result<()> {
-    let path = args.text.display();
-    let bytes = fs::read(&args.text).map_err(|e| Input(format!("cannot read {path}: {e}")))?;
-    let text = String::from_utf8(bytes).map_err(|e| Input(format!("{path} is not UTF-8: {e}")))?;
+    let path = args.text.display().to_string();
+    let file = fs::File::open(&args.text).map_err(|e| Input(format!("cannot read {path}: {e}")))?;
+    let text = read_text(file, &path)?;
     let model = load::model(&args.model)?;
     let tokenizer = load::tokenizer(&model)?;
     let tokens = tokenizer.encode(&text, EncodeOptions { add_special: true, parse_special: false })?;

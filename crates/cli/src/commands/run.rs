@@ -1,13 +1,13 @@
 //! `autarky run`
 
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, IsTerminal};
 use std::ops::ControlFlow;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use autarky_engine::{Options, Request, StopReason};
 use serde_json::json;
 
-use super::{print, print_json};
+use super::{print, print_json, read_text};
 use crate::args::RunArgs;
 use crate::chat::{Session, Template, interactive, stats, stream};
 use crate::exit::{Interrupted, Usage};
@@ -23,11 +23,7 @@ pub(super) fn run(args: &RunArgs) -> Result<()> {
     let prompt = match (&args.prompt, chatting) {
         (Some(prompt), _) => Some(prompt.clone()),
         (None, true) => None,
-        (None, false) => {
-            let mut text = String::new();
-            io::stdin().read_to_string(&mut text).context("cannot read text (UTF-8) from standard input")?;
-            Some(text)
-        }
+        (None, false) => Some(read_text(io::stdin().lock(), "standard input")?),
     };
 
     let note = Note::new(&format!("loading {} ...", args.model.display()));
@@ -50,8 +46,12 @@ pub(super) fn run(args: &RunArgs) -> Result<()> {
         loaded.instruction_set,
         loaded.threads
     );
-    let request =
-        Request { max_tokens: args.max_tokens, end: tokenizer.eog().to_vec(), stop: args.stop.clone() };
+    let request = Request {
+        max_tokens: args.max_tokens,
+        end: tokenizer.eog().to_vec(),
+        stop: args.stop.clone(),
+        vocabulary: Some(tokenizer.vocab_size()),
+    };
     drop(note);
     let mut session =
         Session::new(loaded.engine, tokenizer, template, sampling, request, args.system.clone());

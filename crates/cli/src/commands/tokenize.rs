@@ -1,13 +1,13 @@
 //! `autarky tokenize`
 
-use std::io::{self, Read};
+use std::io;
 
 use anyhow::{Context, Result};
 use autarky_format::Source;
 use autarky_text::EncodeOptions;
 use serde_json::json;
 
-use super::{print, print_json};
+use super::{print, print_json, read_text};
 use crate::args::TokenizeArgs;
 use crate::exit::Usage;
 use crate::load;
@@ -17,8 +17,7 @@ pub(super) fn run(args: &TokenizeArgs) -> Result<()> {
     let cannot = || format!("cannot use the tokenizer of {}", args.model.display());
     let source = Source::open(&args.model).with_context(cannot)?;
     let tokenizer = load::tokenizer_of(&source, &args.model).with_context(cannot)?;
-    let mut input = String::new();
-    io::stdin().read_to_string(&mut input).context("cannot read text (UTF-8) from standard input")?;
+    let input = read_text(io::stdin().lock(), "standard input")?;
     let ids = match args.decode {
         true => parse_ids(&input)?,
         false => {

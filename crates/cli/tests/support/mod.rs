@@ -11,50 +11,50 @@ use autarky_quant::DType;
 use serde_json::Value;
 
 /// The trained model that comes with the repository, converted.
-pub fn stories() -> PathBuf {
+pub(crate) fn stories() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/stories260k.gguf")
 }
 
 /// The same in llama2.c's format: checkpoint and tokenizer.
-pub fn llama2c() -> (PathBuf, PathBuf) {
+pub(crate) fn llama2c() -> (PathBuf, PathBuf) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/stories260k");
     (folder.join("stories260K.bin"), folder.join("tok512.bin"))
 }
 
 /// A tiny Hugging Face folder.
-pub fn folder(family: &str) -> PathBuf {
+pub(crate) fn folder(family: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../family/tests/fixtures").join(family)
 }
 
 /// What the story-teller says first when it always takes the most probable token, as llama2.c's author published it.
-pub const STORY: &str = "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. \
+pub(crate) const STORY: &str = "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. \
                          One day, she saw a big, red ball. She wanted to play with it, but it was too high.";
 
 /// How a run ended.
-pub struct Ran {
-    pub code: Option<i32>,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Ran {
     /// The output of a run that must have succeeded.
     #[track_caller]
-    pub fn ok(self) -> String {
+    pub(crate) fn ok(self) -> String {
         assert_eq!(self.code, Some(0), "stderr: {}", self.err);
         self.out
     }
 
     /// The JSON output of a run that must have succeeded.
     #[track_caller]
-    pub fn json(self) -> Value {
+    pub(crate) fn json(self) -> Value {
         let out = self.ok();
         serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e} in {out}"))
     }
 
     /// The message of a run that must have failed with `code`: one line, and nothing on standard output.
     #[track_caller]
-    pub fn fails(self, code: i32) -> String {
+    pub(crate) fn fails(self, code: i32) -> String {
         assert_eq!(self.code, Some(code), "stdout: {} stderr: {}", self.out, self.err);
         assert_eq!(self.out, "", "a failure prints no result");
         let errors: Vec<&str> = self.err.lines().filter(|l| l.starts_with("error:")).collect();
@@ -65,19 +65,22 @@ impl Ran {
 }
 
 /// A command that is not run yet.
-pub fn command<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
+pub(crate) fn command<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_autarky"));
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
 /// Runs `autarky` with these arguments and an empty standard input.
-pub fn autarky<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Ran {
+pub(crate) fn autarky<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Ran {
     ran(command(args).output().expect("the binary starts"))
 }
 
 /// Runs `autarky` with these arguments and this on standard input.
-pub fn autarky_with<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>, input: &[u8]) -> Ran {
+pub(crate) fn autarky_with<S: AsRef<std::ffi::OsStr>>(
+    args: impl IntoIterator<Item = S>,
+    input: &[u8],
+) -> Ran {
     let mut child = command(args).stdin(Stdio::piped()).spawn().expect("the binary starts");
     let mut stdin = child.stdin.take().expect("a pipe");
     let input = input.to_vec();
@@ -88,7 +91,7 @@ pub fn autarky_with<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>
     ran(output)
 }
 
-pub fn ran(output: Output) -> Ran {
+pub(crate) fn ran(output: Output) -> Ran {
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
     Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }
@@ -102,7 +105,7 @@ macro_rules! args {
 }
 
 /// Writes `from` again as `to`, with its metadata changed.
-pub fn rewrite(from: &Path, to: &Path, change: impl FnOnce(&mut Metadata)) {
+pub(crate) fn rewrite(from: &Path, to: &Path, change: impl FnOnce(&mut Metadata)) {
     let file = File::open(from).expect("a GGUF file");
     let mut metadata = file.metadata().clone();
     change(&mut metadata);
@@ -118,7 +121,7 @@ pub fn rewrite(from: &Path, to: &Path, change: impl FnOnce(&mut Metadata)) {
 }
 
 /// The story-teller with a chat template that writes messages one after another, as a file in `folder`.
-pub fn chat_model(folder: &Path) -> PathBuf {
+pub(crate) fn chat_model(folder: &Path) -> PathBuf {
     let path = folder.join("chat.gguf");
     let template = "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}[{{ m.content }}] {% else %}\
                     {{ m.content }} {% endif %}{% endfor %}";
