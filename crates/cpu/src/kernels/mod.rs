@@ -8,9 +8,10 @@
 //! | `lanes.rs` | the lanes, and their portable form |
 //! | `avx2.rs`, `avx512.rs`, `neon.rs` | the lanes on an instruction set |
 //! | `math.rs` | exponential and friends |
-//! | `elementwise.rs`, `norm.rs`, `quantize.rs`, `rope.rs`, `route.rs`, `attention.rs` | the kernels |
+//! | `elementwise.rs`, `norm.rs`, `quantize.rs`, `rope.rs`, `route.rs`, `cache.rs`, `attention.rs` | the kernels |
 
 pub(crate) mod attention;
+pub(crate) mod cache;
 pub(crate) mod elementwise;
 pub(crate) mod lanes;
 mod math;
@@ -32,7 +33,8 @@ use autarky_graph::{CacheDType, NormKind, Pairing, Route};
 
 use crate::isa::Isa;
 use crate::matmul::Activations;
-use attention::{Keys, Layout, Tile};
+use attention::Tile;
+use cache::{Keys, Layout};
 use elementwise::{Binary, Unary};
 
 type Norm = unsafe fn(NormKind, f32, *const f32, *const f32, *const f32, *mut f32, usize);
@@ -128,9 +130,9 @@ macro_rules! kernels {
                 (tile: &Tile, keys: &Keys<'_>, span: (usize, usize)));
             kernels!(@fn ($($feature)?) $V, attend_span_f32 = attention::attend_span::<$V, f32>,
                 (tile: &Tile, keys: &Keys<'_>, span: (usize, usize)));
-            kernels!(@fn ($($feature)?) $V, write_cache_f16 = attention::write_cache::<$V, u16>,
+            kernels!(@fn ($($feature)?) $V, write_cache_f16 = cache::write_cache::<$V, u16>,
                 (keys: &Keys<'_>, p: usize, n: usize, k: (*const f32, usize), v: (*const f32, usize)));
-            kernels!(@fn ($($feature)?) $V, write_cache_f32 = attention::write_cache::<$V, f32>,
+            kernels!(@fn ($($feature)?) $V, write_cache_f32 = cache::write_cache::<$V, f32>,
                 (keys: &Keys<'_>, p: usize, n: usize, k: (*const f32, usize), v: (*const f32, usize)));
             kernels!(@fn ($($feature)?) $V, merge = attention::merge::<$V>,
                 (layout: &Layout, total: *mut f32, next: *const f32));

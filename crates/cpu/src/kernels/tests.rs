@@ -3,7 +3,7 @@
 use autarky_graph::{ActivationKind, GroupScore, Groups, NormKind, Pairing, Rope, Route, Scoring};
 
 use super::Kernels;
-use super::attention::Layout;
+use super::cache::Layout;
 use super::elementwise::{Binary, Unary};
 use super::rope::{fill_table, table_width};
 use crate::isa::Isa;

@@ -1,6 +1,7 @@
 //! Attention: writing the KV cache, and tiles of queries over spans of it.
 
-use crate::kernels::attention::{Keys, Layout, SPAN, Tile};
+use crate::kernels::attention::{SPAN, Tile};
+use crate::kernels::cache::{Keys, Layout};
 use crate::matmul::LINE;
 
 use super::run::Run;

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use autarky_graph::{CompileError, Experts, Graph, Limits, Op, Rope, Route, Symbol, ValueId, WeightId};
 
 use crate::isa::Isa;
-use crate::kernels::attention::{Layout, SPAN, TILE};
+use crate::kernels::attention::{SPAN, TILE};
+use crate::kernels::cache::Layout;
 use crate::kernels::elementwise::{Binary, Unary};
 use crate::kernels::lanes::LANES;
 use crate::kernels::{rope, route};

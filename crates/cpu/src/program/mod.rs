@@ -30,7 +30,7 @@ use autarky_graph::{BLOCK, CacheDType, CompileError, Graph, Limits, MemoryUse, R
 
 use crate::isa::Isa;
 use crate::kernels::Kernels;
-use crate::kernels::attention::Layout;
+use crate::kernels::cache::Layout;
 use crate::matmul::LINE;
 use crate::pool::Pool;
 use crate::profile::Profile;

@@ -2,7 +2,7 @@
 
 use autarky_graph::{ActivationKind as Function, NormKind, Rope, Route, Symbol};
 
-use crate::kernels::attention::Layout;
+use crate::kernels::cache::Layout;
 use crate::kernels::elementwise::{Binary, Unary};
 use crate::matmul::{ActivationKind, ActivationShape, LINE};
 

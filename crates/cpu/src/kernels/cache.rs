@@ -1,0 +1,169 @@
+//! The KV cache: its layout, and writing to it.
+//!
+//! A block of 32 positions keeps, for every key and value head, the keys transposed, `[key width][32]`, and then the
+//! values, `[32][value stride]`, the stride being the width rounded up to whole vectors. So the lanes of scores are
+//! positions and those of the result are the numbers of a value: nothing is summed across lanes.
+
+use autarky_graph::BLOCK;
+
+use super::lanes::{LANES, Lanes, load_part};
+
+/// A number of the KV cache.
+pub(crate) trait Element: Copy + 'static {
+    /// 16 of them as f32.
+    ///
+    /// # Safety
+    /// As for [`Lanes`].
+    unsafe fn load<V: Lanes>(from: *const Self) -> V;
+    /// 16 numbers rounded to it.
+    ///
+    /// # Safety
+    /// As for [`Lanes`].
+    unsafe fn store<V: Lanes>(v: V, to: *mut Self);
+}
+
+impl Element for f32 {
+    #[inline(always)]
+    unsafe fn load<V: Lanes>(from: *const f32) -> V {
+        // SAFETY: as the caller promises.
+        unsafe { V::load(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store<V: Lanes>(v: V, to: *mut f32) {
+        // SAFETY: as the caller promises.
+        unsafe { v.store(to) }
+    }
+}
+
+/// Half precision, as bits.
+impl Element for u16 {
+    #[inline(always)]
+    unsafe fn load<V: Lanes>(from: *const u16) -> V {
+        // SAFETY: as the caller promises.
+        unsafe { V::load_f16(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store<V: Lanes>(v: V, to: *mut u16) {
+        // SAFETY: as the caller promises.
+        unsafe { v.store_f16(to) }
+    }
+}
+
+/// The layout of one layer's cache, in numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    /// Key and value heads.
+    pub(crate) heads: usize,
+    /// Numbers in a key.
+    pub(crate) key_width: usize,
+    /// Numbers in a value.
+    pub(crate) value_width: usize,
+}
+
+impl Layout {
+    /// Numbers from one value to the next.
+    pub(crate) fn value_stride(&self) -> usize {
+        self.value_width.next_multiple_of(LANES)
+    }
+
+    /// Numbers of one head in a block.
+    pub(crate) fn head(&self) -> usize {
+        BLOCK * (self.key_width + self.value_stride())
+    }
+
+    /// Numbers in a block.
+    pub(crate) fn block(&self) -> usize {
+        self.heads * self.head()
+    }
+
+    /// Numbers of a record: what is known of one query row after some positions. Its value (`value_stride` numbers,
+    /// not yet divided by the sum), then the largest score, then the sum of weights.
+    pub(crate) fn record(&self) -> usize {
+        self.value_stride() + LANES
+    }
+}
+
+/// A sequence's cache, one head of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Keys<'a> {
+    /// The layer's cache.
+    pub(crate) cache: *mut u8,
+    /// Its layout.
+    pub(crate) layout: Layout,
+    /// The sequence's blocks.
+    pub(crate) blocks: &'a [u32],
+    /// Which head.
+    pub(crate) head: usize,
+}
+
+impl Keys<'_> {
+    /// The head's keys in the block of `position`; its values follow.
+    ///
+    /// # Safety
+    /// The table covers the position and its blocks are in the cache.
+    #[inline(always)]
+    pub(super) unsafe fn at<E: Element>(&self, position: usize) -> *mut E {
+        let block = self.blocks[position / BLOCK] as usize;
+        // SAFETY: as the caller promises.
+        unsafe { self.cache.cast::<E>().add(block * self.layout.block() + self.head * self.layout.head()) }
+    }
+
+    /// The head's keys in the block after that of `position`, or in the same one when that lies beyond `end`.
+    ///
+    /// # Safety
+    /// As for [`Keys::at`]; the table covers what is below `end`.
+    #[inline(always)]
+    pub(super) unsafe fn after<E: Element>(&self, position: usize, end: usize) -> *mut E {
+        let next = if position + BLOCK < end { position + BLOCK } else { position };
+        // SAFETY: as the caller promises.
+        unsafe { self.at(next) }
+    }
+}
+
+/// Writes keys and values of `count` tokens that follow one another within one block.
+///
+/// `k` and `v` are the first token's key and value of the head; tokens are `k_row` and `v_row` numbers apart.
+///
+/// # Safety
+/// As for [`Lanes`]; the pointers are good for `count` tokens; the cache holds elements `E`, the block is in it, and
+/// nobody else uses these positions of it.
+#[inline(always)]
+pub(crate) unsafe fn write_cache<V: Lanes, E: Element>(
+    keys: &Keys<'_>,
+    position: usize,
+    count: usize,
+    (k, k_row): (*const f32, usize),
+    (v, v_row): (*const f32, usize),
+) {
+    let layout = &keys.layout;
+    let stride = layout.value_stride();
+    // SAFETY: as the caller promises.
+    unsafe {
+        let to = keys.at::<E>(position);
+        let place = position % BLOCK;
+        let values = to.add(BLOCK * layout.key_width);
+        for t in 0..count {
+            let mut d = 0;
+            while d < layout.key_width {
+                let n = LANES.min(layout.key_width - d);
+                let numbers: V = load_part(k.add(t * k_row + d), n, 0.0);
+                let mut narrow = std::mem::MaybeUninit::<[E; LANES]>::uninit();
+                E::store(numbers, narrow.as_mut_ptr().cast());
+                let narrow = narrow.assume_init();
+                for (i, x) in narrow.iter().take(n).enumerate() {
+                    *to.add((d + i) * BLOCK + place + t) = *x;
+                }
+                d += LANES;
+            }
+            let mut c = 0;
+            while c < layout.value_width {
+                let n = LANES.min(layout.value_width - c);
+                let numbers: V = load_part(v.add(t * v_row + c), n, 0.0);
+                E::store(numbers, values.add((place + t) * stride + c));
+                c += LANES;
+            }
+        }
+    }
+}
