@@ -114,7 +114,8 @@ pub(crate) fn open_regular(path: &Path) -> Result<File, Error> {
     Ok(file)
 }
 
-fn kind_of(t: FileType) -> &'static str {
+/// What a path leads to that is no regular file, in words.
+pub(crate) fn kind_of(t: FileType) -> &'static str {
     #[cfg(unix)]
     {
         use std::os::unix::fs::FileTypeExt;

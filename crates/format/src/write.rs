@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::{Error, Place};
 use crate::index::NameIndex;
+use crate::map::kind_of;
 
 /// A file under a temporary name beside its own, renamed by [`AtomicFile::commit`] and removed when dropped before.
 #[derive(Debug)]
@@ -24,6 +25,12 @@ impl AtomicFile {
         let Some(name) = path.file_name() else {
             return Err(Error::io(path, "create", io::ErrorKind::InvalidFilename.into()));
         };
+        // Renaming over a device, a pipe or a folder would put a file in its place: `-o /dev/null` must not.
+        if let Ok(there) = fs::metadata(path)
+            && !there.is_file()
+        {
+            return Err(Error::NotAFile { place: Place::file(path), found: kind_of(there.file_type()) });
+        }
         loop {
             let number = NUMBER.fetch_add(1, Ordering::Relaxed);
             let mut hidden = std::ffi::OsString::from(".");

@@ -103,3 +103,23 @@ fn a_file_that_changed_its_length_is_told() {
     let error = file.check_unchanged().unwrap_err();
     assert!(matches!(error, Error::Changed { after: 5, .. }), "{error}");
 }
+
+/// Renaming the finished file over a device would put a file in the device's place.
+#[test]
+fn writers_replace_files_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.gguf");
+    fs::create_dir(&path).unwrap();
+    let error = gguf::Writer::create(&path, &gguf::Metadata::new(), &[]).unwrap_err();
+    assert!(matches!(error, Error::NotAFile { .. }), "{error}");
+    assert!(path.is_dir());
+    #[cfg(unix)]
+    {
+        let error = safetensors::Writer::create("/dev/null", &[], &[]).unwrap_err();
+        assert!(error.to_string().contains("/dev/null") && error.to_string().contains("a device"), "{error}");
+        let link = folder.path().join("link.safetensors");
+        std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+        assert!(matches!(safetensors::Writer::create(&link, &[], &[]), Err(Error::NotAFile { .. })));
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), if cfg!(unix) { 2 } else { 1 }, "nothing is left over");
+}
