@@ -203,6 +203,8 @@ fn from_json(value: &Json) -> Found<'_> {
         },
         Json::String(text) => Found::Text(text),
         Json::Object(_) => Found::Other("an object".to_owned()),
+        // No field has more entries than a model has layers.
+        Json::Array(items) if items.len() > MAX_LAYERS => Found::Other(format!("{} values", items.len())),
         Json::Array(items) => {
             if let Some(texts) = items.iter().map(Json::as_str).collect() {
                 return Found::Texts(texts);

@@ -122,6 +122,8 @@ pub(crate) fn read(
 
 /// Entries of the embedding table, which may be more than the tokenizer has.
 fn vocabulary(fields: &Fields<'_>, source: &Source) -> Result<usize, FamilyError> {
+    // The table says how many there are; what the key says beside it must at least be possible.
+    fields.size_opt("vocab_size", VOCABULARY)?;
     let name = "token_embd.weight";
     let Some(table) = source.tensor(name) else {
         return Err(FamilyError::MissingTensor { file: fields.file().to_owned(), tensor: name.to_owned() });

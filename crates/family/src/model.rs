@@ -19,8 +19,8 @@ use crate::families::{self, FAMILIES, Family};
 use crate::fields::Fields;
 use crate::names;
 
-/// The longest `config.json` that is read; real ones have a few KiB.
-const MAX_CONFIG_BYTES: u64 = 1 << 20;
+/// The longest `config.json` that is read; real ones have a few KiB. A parsed value takes up to forty times its text.
+const MAX_CONFIG_BYTES: u64 = 1 << 19;
 
 /// A model: its graph, its configuration and its weights, which stay in the mapped file until a device asks for them.
 pub struct Model {
