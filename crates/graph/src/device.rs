@@ -208,6 +208,9 @@ impl Step<'_> {
         limit("tokens", rows, limits.tokens)?;
         limit("sequences", self.sequences.len(), limits.sequences)?;
         limit("outputs", self.outputs.len(), limits.outputs)?;
+        if !graph.caches().is_empty() {
+            self.check_writes()?;
+        }
         if !self.outputs.is_sorted_by(|a, b| a < b)
             || self.outputs.last().is_some_and(|&o| o as usize >= rows)
         {
@@ -240,6 +243,29 @@ impl Step<'_> {
             }
         }
         Ok(())
+    }
+
+    /// No block is written in two places: sequences may share what they read, but not what threads write side by side.
+    fn check_writes(&self) -> Result<(), RunError> {
+        for (i, s) in self.sequences.iter().enumerate() {
+            let mut written = s.written();
+            while let [block, rest @ ..] = written {
+                let others = self.sequences.iter().skip(i + 1).flat_map(SequenceStep::written);
+                if rest.iter().chain(others).any(|other| other == block) {
+                    let what = format!("sequence {i}: block {block} is written in two places of the step");
+                    return Err(RunError::Step(what));
+                }
+                written = rest;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl SequenceStep<'_> {
+    /// The blocks that the step's tokens are written to. The table has passed [`Step::check`] so far.
+    fn written(&self) -> &[u32] {
+        &self.blocks[self.position / BLOCK..(self.position + self.tokens).div_ceil(BLOCK)]
     }
 }
 
@@ -323,4 +349,40 @@ pub fn fetch<'a>(weights: &'a dyn Weights, name: &str, shape: &[usize]) -> Resul
         return Err(WeightError::Data { name: name.to_owned(), what });
     }
     Ok(tensor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Attention, Builder};
+
+    #[test]
+    fn a_block_is_written_in_one_place_of_a_step() {
+        let mut b = Builder::new();
+        let x = b.input(0, 2);
+        let x = b.reshape(x, &[1, 2]).unwrap();
+        let cache = b.cache(1, 2, 2);
+        let attention = Attention { cache, scale: 1.0, window: None, softcap: None, sinks: None };
+        let y = b.attention(x, x, x, attention).unwrap();
+        let graph = b.finish(&[y]);
+        let limits = Limits { tokens: 256, sequences: 4, outputs: 1, blocks: 8, cache: CacheDType::F32 };
+        let numbers = [0.0; 512];
+        let check = |sequences: &[SequenceStep<'_>]| {
+            let rows: usize = sequences.iter().map(|s| s.tokens).sum();
+            let step = Step { tokens: &[], sequences, outputs: &[], inputs: &[&numbers[..2 * rows]] };
+            step.check(&graph, &limits)
+        };
+        let at = |position, tokens, blocks| SequenceStep { position, tokens, blocks };
+        // A prefix may be read by both; what they write lies apart.
+        assert_eq!(check(&[at(BLOCK, 1, &[0, 1]), at(BLOCK, 1, &[0, 2])]), Ok(()));
+        assert_eq!(check(&[at(0, 2 * BLOCK, &[3, 4])]), Ok(()));
+        for twice in [
+            &[at(0, 1, &[5]), at(0, 1, &[5])][..],
+            &[at(BLOCK, 1, &[0, 5]), at(0, 1, &[6]), at(BLOCK, 1, &[0, 5])],
+            &[at(0, 2 * BLOCK, &[5, 5])],
+        ] {
+            let error = check(twice).unwrap_err().to_string();
+            assert!(error.contains("block 5 is written in two places"), "{error}");
+        }
+    }
 }
