@@ -10,7 +10,7 @@ use crate::device::{
     Abilities, Activations, BLOCK, Device, Limits, MemoryUse, Program, Step, Weights, fetch,
 };
 use crate::error::{CompileError, RunError};
-use crate::graph::{Graph, ValueId, WeightId};
+use crate::graph::{CacheSpec, Graph, ValueId, WeightId};
 use crate::op::Op;
 
 /// The device that says what is right.
@@ -108,7 +108,7 @@ impl Interpreter {
             rounding.push(group.filter(|_| !tensor.dtype.is_float()));
             source.release(&spec.name);
         }
-        let caches = graph.caches().iter().map(|c| vec![0.0; limits.blocks * BLOCK * c.width()]).collect();
+        let caches = graph.caches().iter().map(|c| cache(c, &limits)).collect::<Result<_, _>>()?;
         let values = graph.nodes().iter().map(|_| Value::default()).collect();
         Ok(Interpreter { graph, limits, weights, rounding, caches, values })
     }
@@ -258,6 +258,21 @@ impl Interpreter {
     }
 }
 
+/// A layer's KV cache, zero.
+fn cache(spec: &CacheSpec, limits: &Limits) -> Result<Vec<f32>, CompileError> {
+    let positions = limits.blocks.saturating_mul(BLOCK);
+    let numbers = positions.saturating_mul(spec.width());
+    // `vec!` ends the process where there is not the memory, so that is asked for first.
+    match Vec::<f32>::new().try_reserve_exact(numbers) {
+        Ok(()) => Ok(vec![0.0; numbers]),
+        Err(_) => Err(CompileError::Memory {
+            what: format!("a layer's KV cache of {positions} positions"),
+            bytes: (numbers as u64).saturating_mul(4),
+            hint: "ask for a shorter context or fewer sequences".to_owned(),
+        }),
+    }
+}
+
 impl Program for Interpreter {
     fn run(&mut self, step: &Step<'_>) -> Result<(), RunError> {
         step.check(&self.graph, &self.limits)?;
@@ -284,5 +299,35 @@ impl Program for Interpreter {
     fn memory(&self) -> MemoryUse {
         let bytes = |v: &[Vec<f32>]| v.iter().map(|x| 4 * x.len() as u64).sum();
         MemoryUse { weights: bytes(&self.weights), cache: bytes(&self.caches), arena: 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Attention, Builder, CacheDType, Tensor, WeightError};
+
+    struct NoWeights;
+
+    impl Weights for NoWeights {
+        fn get(&self, name: &str) -> Result<Tensor<'_>, WeightError> {
+            Err(WeightError::Missing { name: name.to_owned(), hint: String::new() })
+        }
+    }
+
+    #[test]
+    fn a_cache_that_no_machine_has_is_an_error() {
+        let mut b = Builder::new();
+        let x = b.input(0, 8);
+        let x = b.reshape(x, &[2, 4]).unwrap();
+        let attention =
+            Attention { cache: b.cache(2, 4, 4), scale: 1.0, window: None, softcap: None, sinks: None };
+        let y = b.attention(x, x, x, attention).unwrap();
+        let graph = Arc::new(b.finish(&[y]));
+        for blocks in [u32::MAX as usize * 1024, usize::MAX / 2, usize::MAX] {
+            let limits = Limits { blocks, ..Limits::single(32, 1, CacheDType::F32) };
+            let error = Reference.compile(Arc::clone(&graph), &NoWeights, limits).err().unwrap();
+            assert!(matches!(error, CompileError::Memory { .. }), "{blocks} blocks: {error}");
+        }
     }
 }
