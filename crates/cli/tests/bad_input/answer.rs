@@ -13,22 +13,22 @@ use autarky_text::{ChatTemplate, EncodeOptions, Message, RenderOptions, Spec, To
 use crate::memory::peak;
 
 /// The most that answering may allocate.
-pub const MEMORY: usize = 64 << 20;
+pub(crate) const MEMORY: usize = 64 << 20;
 
 /// What came of a file.
 #[derive(Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// The error's text; `None` when all went well.
-    pub error: Option<String>,
+    pub(crate) error: Option<String>,
     /// The most bytes that were allocated at a time.
-    pub peak: usize,
+    pub(crate) peak: usize,
 }
 
 /// Asks everything of the model at `path`.
 ///
 /// # Panics
 /// With `what`, when anything panics.
-pub fn answer(what: &str, path: &Path) -> Answer {
+pub(crate) fn answer(what: &str, path: &Path) -> Answer {
     let (result, peak) = peak(|| catch_unwind(AssertUnwindSafe(|| everything(path))));
     match result {
         Ok(result) => Answer { error: result.err(), peak },
@@ -52,7 +52,8 @@ fn everything(path: &Path) -> Result<(), String> {
     tokenizer.decode(&ids, false).map_err(|e| named(&e))?;
     if let Some(source) = tokenizer.chat_template() {
         let template = ChatTemplate::new(source).map_err(|e| named(&e))?;
-        let messages = [Message::new("user", "abc"), Message::new("assistant", "a"), Message::new("user", "b")];
+        let messages =
+            [Message::new("user", "abc"), Message::new("assistant", "a"), Message::new("user", "b")];
         let text = template.render(&messages, &RenderOptions::for_generation(&tokenizer));
         tokenizer.encode(&text.map_err(|e| named(&e))?, options).map_err(|e| named(&e))?;
     }

@@ -1,10 +1,13 @@
 //! The corpus: every damaged file, made when it is asked for, with what must be said to it.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use crate::models::{self, Gguf};
 
 /// What a damaged file must be answered.
 #[derive(Clone, Debug)]
-pub enum Expect {
+pub(crate) enum Expect {
     /// An error whose text has each of these, beside the file's name.
     Refused(Vec<String>),
     /// An error whose text has one of these, beside the file's name.
@@ -16,52 +19,75 @@ pub enum Expect {
 }
 
 /// Refused, with each of these words.
-pub fn refused<S: Into<String>>(words: impl IntoIterator<Item = S>) -> Expect {
+pub(crate) fn refused<S: Into<String>>(words: impl IntoIterator<Item = S>) -> Expect {
     Expect::Refused(words.into_iter().map(Into::into).collect())
 }
 
 /// Refused, with one of these words.
-pub fn refused_for<S: Into<String>>(words: impl IntoIterator<Item = S>) -> Expect {
+pub(crate) fn refused_for<S: Into<String>>(words: impl IntoIterator<Item = S>) -> Expect {
     Expect::RefusedFor(words.into_iter().map(Into::into).collect())
 }
 
 /// A file of a folder and its bytes; `None` for a file that is not there.
-pub type FileOf = (&'static str, Option<Vec<u8>>);
+pub(crate) type FileOf = (&'static str, Option<Vec<u8>>);
 
 /// A damaged model.
 #[derive(Debug)]
-pub struct Case {
+pub(crate) struct Case {
     /// What was done to it.
-    pub what: String,
+    pub(crate) what: String,
     /// `model.gguf`, or the files of a Hugging Face folder that differ from those of a valid one.
-    pub files: Vec<FileOf>,
+    pub(crate) files: Vec<FileOf>,
     /// What must be said.
-    pub expect: Expect,
+    pub(crate) expect: Expect,
+}
+
+impl Case {
+    /// Writes the case's files below `scratch` and gives the path to open.
+    pub(crate) fn write(&self, scratch: &Path) -> PathBuf {
+        if let [(GGUF, Some(bytes))] = &*self.files {
+            let path = scratch.join(GGUF);
+            fs::write(&path, bytes).unwrap();
+            return path;
+        }
+        let path = scratch.join("hf-model");
+        fs::create_dir_all(&path).unwrap();
+        for (name, bytes) in folder() {
+            fs::write(path.join(name), bytes).unwrap();
+        }
+        for (name, bytes) in &self.files {
+            match bytes {
+                Some(bytes) => fs::write(path.join(name), bytes).unwrap(),
+                None => fs::remove_file(path.join(name)).unwrap(),
+            }
+        }
+        path
+    }
 }
 
 /// Takes cases one by one.
-pub type Each<'a> = dyn FnMut(Case) + 'a;
+pub(crate) type Each<'a> = dyn FnMut(Case) + 'a;
 
 /// The name of the GGUF file.
-pub const GGUF: &str = "model.gguf";
+pub(crate) const GGUF: &str = "model.gguf";
 
 /// A case of GGUF bytes.
-pub fn gguf(what: impl Into<String>, bytes: Vec<u8>, expect: Expect) -> Case {
+pub(crate) fn gguf(what: impl Into<String>, bytes: Vec<u8>, expect: Expect) -> Case {
     Case { what: what.into(), files: vec![(GGUF, Some(bytes))], expect }
 }
 
 /// A case of a GGUF model.
-pub fn gguf_model(what: impl Into<String>, model: &Gguf, expect: Expect) -> Case {
+pub(crate) fn gguf_model(what: impl Into<String>, model: &Gguf, expect: Expect) -> Case {
     gguf(what, model.bytes().expect("a file that can be written"), expect)
 }
 
 /// The valid models, by name.
-pub fn valid() -> [(&'static str, Gguf); 3] {
+pub(crate) fn valid() -> [(&'static str, Gguf); 3] {
     [("llama", models::dense()), ("qwen3moe", models::experts()), ("deepseek2", models::latent())]
 }
 
 /// The files of a valid Hugging Face folder.
-pub fn folder() -> Vec<(&'static str, Vec<u8>)> {
+pub(crate) fn folder() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("config.json", models::HF_CONFIG.into()),
         ("model.safetensors", models::safetensors_bytes(&models::hf_tensors()).expect("a valid file")),

@@ -1,34 +1,24 @@
 //! Damage done to bytes: where a GGUF header's integers and texts stand, and what they are set to.
 
 /// Numbers that catch counts, lengths, dimensions and offsets out.
-pub const EVIL: [u64; 10] = [
-    0,
-    1,
-    255,
-    (1 << 31) - 1,
-    1 << 31,
-    u32::MAX as u64,
-    1 << 32,
-    (1 << 62) + 1,
-    1 << 63,
-    u64::MAX,
-];
+pub(crate) const EVIL: [u64; 10] =
+    [0, 1, 255, (1 << 31) - 1, 1 << 31, u32::MAX as u64, 1 << 32, (1 << 62) + 1, 1 << 63, u64::MAX];
 
 /// Something in a header.
 #[derive(Clone, Debug)]
-pub struct Item {
+pub(crate) struct Item {
     /// Bytes from the start of the file.
-    pub at: usize,
+    pub(crate) at: usize,
     /// Its length in bytes.
-    pub width: usize,
+    pub(crate) width: usize,
     /// What it is.
-    pub what: String,
+    pub(crate) what: String,
     /// Whether it is text; else it is a number.
-    pub text: bool,
+    pub(crate) text: bool,
 }
 
 /// Everything in the header of a valid GGUF file, in order.
-pub fn items(bytes: &[u8]) -> Vec<Item> {
+pub(crate) fn items(bytes: &[u8]) -> Vec<Item> {
     let mut walk = Walk { bytes, at: 4, items: Vec::new() };
     walk.number(4, "version");
     let tensors = walk.number(8, "tensor count");
@@ -90,7 +80,7 @@ impl Walk<'_> {
 }
 
 /// The bytes with `item` set to `value`, cut to its width.
-pub fn set(bytes: &[u8], item: &Item, value: u64) -> Vec<u8> {
+pub(crate) fn set(bytes: &[u8], item: &Item, value: u64) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     bytes[item.at..item.at + item.width].copy_from_slice(&value.to_le_bytes()[..item.width]);
     bytes

@@ -185,6 +185,7 @@ pub fn experts() -> Gguf {
             ("attention.sliding_window", 16),
         ],
     );
+    tokenizer(&mut metadata);
     let mut tensors = vec![Tensor::new("token_embd.weight", DType::F32, &[16, 8])];
     for layer in 0..2 {
         let shapes: [(&str, &[usize]); 12] = [
@@ -239,6 +240,7 @@ pub fn latent() -> Gguf {
             ("expert_gating_func", 2),
         ],
     );
+    tokenizer(&mut metadata);
     metadata.insert("deepseek2.expert_weights_scale", 2.5f32);
     metadata.insert("deepseek2.expert_weights_norm", true);
     let mut tensors = vec![Tensor::new("token_embd.weight", DType::F32, &[16, 8])];
@@ -342,7 +344,8 @@ pub const TOKENIZER_JSON: &str = r#"{
   "model": {
     "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null, "end_of_word_suffix": null,
     "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
-    "vocab": {"<s>": 0, "</s>": 1, "a": 2, "b": 3, "c": 4, "ab": 5, "Ġ": 6, "Ġa": 7, "d": 8, "e": 9, "f": 10},
+    "vocab": {"<s>": 0, "</s>": 1, "a": 2, "b": 3, "c": 4, "ab": 5, "Ġ": 6, "Ġa": 7, "d": 8, "e": 9, "f": 10,
+      "ð": 11, "Ł": 12, "ĺ": 13, "Ģ": 14, "g": 15},
     "merges": ["a b", "Ġ a"]
   }
 }"#;
@@ -353,5 +356,5 @@ pub const TOKENIZER_CONFIG: &str = r#"{
   "bos_token": "<s>",
   "eos_token": "</s>",
   "add_bos_token": true,
-  "chat_template": "{% for m in messages %}{{ m.role }}: {{ m.content }}{% endfor %}"
+  "chat_template": "{% for m in messages %}{{ m.content }}{% endfor %}"
 }"#;
