@@ -13,6 +13,7 @@ use clap_complete::Shell;
 pub(crate) use model::{DTypeName, DeviceArgs, DeviceName, KvArgs, KvName};
 pub(crate) use sampling::SamplingArgs;
 
+use crate::commands::Mix;
 use crate::exit;
 
 /// Runs, converts and measures language models on this machine, with nothing from outside.
@@ -172,9 +173,8 @@ pub(crate) struct QuantizeArgs {
     /// The GGUF file to write
     pub(crate) output: PathBuf,
 
-    /// Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K_S, Q3_K_M, Q3_K_L, Q4_K_S, Q4_K_M, Q5_K_S, Q5_K_M, Q6_K, IQ4_NL,
-    /// IQ4_XS, F16, BF16 or F32. Q3_K, Q4_K and Q5_K stand for their _M mixes
-    #[arg(long = "type", short = 't', value_name = "TYPE")]
+    /// What to quantize to. Q3_K, Q4_K and Q5_K stand for their _M mixes
+    #[arg(long = "type", short = 't', value_name = "TYPE", value_parser = Mix::parser(), ignore_case = true)]
     pub(crate) mix: String,
 
     /// Threads [default: one for each core]

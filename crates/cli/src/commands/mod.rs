@@ -9,6 +9,8 @@ mod quantize;
 mod run;
 mod tokenize;
 
+pub(crate) use quantize::Mix;
+
 use std::io::{self, Read, Write};
 use std::path::Path;
 

@@ -14,13 +14,10 @@ use super::{may_write, print, print_json};
 use crate::args::QuantizeArgs;
 use crate::exit::{Interrupted, Usage};
 use crate::terminal::{CtrlC, Progress};
-use mix::Mix;
+pub(crate) use mix::Mix;
 
 pub(super) fn run(args: &QuantizeArgs) -> Result<()> {
-    let mix = Mix::named(&args.mix).ok_or_else(|| {
-        let known = Mix::names().collect::<Vec<_>>().join(", ");
-        Usage(format!("--type {}: unknown type; known: {known}", args.mix))
-    })?;
+    let mix = Mix::named(&args.mix).ok_or_else(|| Usage(format!("--type {}: unknown type", args.mix)))?;
     let threads = match args.threads {
         Some(0) => return Err(Usage("--threads 0: must be at least 1".to_owned()).into()),
         Some(n) => n.min(1024),

@@ -21,10 +21,11 @@
 
 use autarky_format::gguf::{File, Metadata};
 use autarky_quant::DType;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 
 /// A named choice of types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Mix {
+pub(crate) struct Mix {
     name: &'static str,
     /// Its number in `general.file_type`.
     file_type: u32,
@@ -66,9 +67,11 @@ impl Mix {
         MIXES.iter().find(|(mix, others)| is(mix.name) || others.iter().any(|o| is(o))).map(|(mix, _)| *mix)
     }
 
-    /// All names.
-    pub(super) fn names() -> impl Iterator<Item = &'static str> {
-        MIXES.iter().map(|(mix, _)| mix.name)
+    /// Takes every name, and lists them in help and completions.
+    pub(crate) fn parser() -> PossibleValuesParser {
+        let values =
+            MIXES.iter().map(|(mix, others)| PossibleValue::new(mix.name).aliases(others.iter().copied()));
+        PossibleValuesParser::new(values)
     }
 
     /// Its name.
@@ -259,7 +262,7 @@ mod tests {
 
     #[test]
     fn names_are_known_in_any_case_and_only_once() {
-        let names: Vec<_> = Mix::names().collect();
+        let names = MIXES.map(|(mix, _)| mix.name);
         for (i, name) in names.iter().enumerate() {
             assert_eq!(Mix::named(&name.to_lowercase()).map(|m| m.name), Some(*name));
             assert!(!names[..i].contains(name));
