@@ -1,7 +1,7 @@
 //! The `autarky` command: flags to calls, nothing else.
 //!
 //! Module map: [`args`] what can be typed, and its check · `commands` one file for each command · [`load`] from a
-//! path to an engine · [`exit`] exit codes · [`terminal`] colours, progress, Ctrl-C · [`reference`] help pages,
+//! path to an engine · [`exit`] exit codes · [`terminal`] colours, progress, Ctrl-C · [`pages`] help pages,
 //! completions and man pages, all made from `args`.
 
 mod args;
@@ -9,7 +9,7 @@ mod chat;
 mod commands;
 mod exit;
 mod load;
-mod reference;
+mod pages;
 mod terminal;
 
 use std::process::ExitCode;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use autarky_format::safetensors::File;
-use support::{STORY, autarky, autarky_with, folder, stories};
+use support::{autarky, autarky_with, folder, stories};
 
 #[test]
 fn text_becomes_ids_and_ids_become_the_text() {

@@ -1,4 +1,4 @@
-//! Conversations with a model: one answer ([`Session`]), or many ([`interactive`]).
+//! Conversations with a model: one answer ([`Session`]), or many ([`interactive()`]).
 
 mod interactive;
 mod session;

@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use crate::args::Command;
 use crate::exit::{Input, Usage};
-use crate::reference;
+use crate::pages;
 
 /// Runs a command.
 pub(crate) fn run(command: Command) -> Result<()> {
@@ -32,8 +32,8 @@ pub(crate) fn run(command: Command) -> Result<()> {
         Command::Perplexity(args) => perplexity::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Logits(args) => logits::run(&args),
-        Command::Completions(args) => reference::completions(args.shell.into()),
-        Command::Man(args) => reference::man(&args.folder),
+        Command::Completions(args) => pages::completions(args.shell.into()),
+        Command::Man(args) => pages::man(&args.folder),
     }
 }
 
