@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use autarky_format::gguf;
-use autarky_text::{EncodeOptions, Tokenizer};
+use autarky_text::{ChatTemplate, EncodeOptions, Message, RenderOptions, Tokenizer};
 
 /// The shared test data, if this checkout has it beside it.
 fn vocabularies() -> Option<PathBuf> {
@@ -50,4 +50,21 @@ fn every_vocabulary_gives_the_published_ids() {
     }
     assert!(wrong.is_empty(), "{} of {seen} cases differ:\n{}", wrong.len(), wrong.join("\n"));
     assert!(seen > 200, "only {seen} cases found");
+}
+
+#[test]
+fn a_models_own_template_is_encoded_with_its_control_tokens() {
+    let Some(folder) = vocabularies() else { return };
+    let file = gguf::File::open(folder.join("ggml-vocab-qwen2.gguf")).unwrap();
+    let tokenizer = Tokenizer::from_gguf(file.metadata()).unwrap();
+    let template = ChatTemplate::new(tokenizer.chat_template().unwrap()).unwrap();
+    let text =
+        template.render(&[Message::new("user", "Hi")], &RenderOptions::for_generation(&tokenizer)).unwrap();
+    let ids = tokenizer.encode(&text, EncodeOptions { add_special: false, parse_special: true }).unwrap();
+    let (start, end) =
+        (tokenizer.special_id("<|im_start|>").unwrap(), tokenizer.special_id("<|im_end|>").unwrap());
+    assert_eq!(ids.iter().filter(|&&id| id == start).count(), 3, "{text}");
+    assert_eq!(ids.iter().filter(|&&id| id == end).count(), 2, "{text}");
+    assert!(tokenizer.is_eog(end) && !tokenizer.is_eog(start));
+    assert_eq!(tokenizer.decode(&ids, false).unwrap(), text);
 }
