@@ -50,8 +50,14 @@ fn main() {
         let bandwidth = peak::read_bandwidth(&pool, FOOTPRINT);
         println!("# {threads} threads: reads {:.1} GB/s", bandwidth / 1e9);
         for &isa in &options.isas {
-            let (int8, f32) = (peak::int8_ops(isa, &pool), peak::f32_flops(isa, &pool));
-            println!("# {isa}: peak {:.0} GOP/s int8, {:.0} GFLOP/s f32", int8 / 1e9, f32 / 1e9);
+            let (int8, f32, bf16) =
+                (peak::int8_ops(isa, &pool), peak::f32_flops(isa, &pool), peak::bf16_flops(isa, &pool));
+            println!(
+                "# {isa}: peak {:.0} GOP/s int8, {:.0} GFLOP/s f32, {:.0} GFLOP/s bf16",
+                int8 / 1e9,
+                f32 / 1e9,
+                bf16 / 1e9
+            );
             println!(
                 "{:7} {:>8} {:>6} {:>4} | {:>10} {:>9} {:>6} {:>8} {:>6}",
                 "isa", "dtype", "N", "M", "µs", "GOP/s", "peak", "GB/s", "band"
@@ -63,7 +69,11 @@ fn main() {
                         let seconds = time(isa, &pool, &weights, m);
                         let ops = 2.0 * (n * k * m) as f64 / seconds;
                         let bytes = weights[0].bytes() as f64 / seconds;
-                        let peak = if dtype.is_float() { f32 } else { int8 };
+                        let peak = match ActivationKind::for_weight(dtype, isa, true) {
+                            ActivationKind::Int8 => int8,
+                            ActivationKind::F32 => f32,
+                            ActivationKind::Bf16 => bf16,
+                        };
                         println!(
                             "{:7} {:>8} {:>6} {:>4} | {:>10.1} {:>9.1} {:>5.1}% {:>8.2} {:>5.1}%",
                             isa.name(),

@@ -240,7 +240,7 @@ impl ActivationBuffer {
     #[cfg(test)]
     pub(super) fn bytes(&self) -> &[u8] {
         // SAFETY: initialised when it was allocated.
-        unsafe { std::slice::from_raw_parts(self.memory.as_ptr(), self.memory.len()) }
+        unsafe { std::slice::from_raw_parts(self.memory.as_mut_ptr(), self.memory.len()) }
     }
 
     /// The view that the last [`fill`](ActivationBuffer::fill) returned. It must not outlive the buffer.

@@ -246,8 +246,10 @@ unsafe fn few_rows<F: Format, const M: usize>(task: &Task<'_>) {
                                 };
                                 dots = _mm512_set1_epi32(negated << spec.zero_shift);
                             }
-                            for q in part * quads_of_part..(part + 1) * quads_of_part {
-                                dots = dot(dots, quads[q], codes.add(m * CHUNK + group * GROUP + q * 4));
+                            let codes = codes.add(m * CHUNK + group * GROUP + part * quads_of_part * 4);
+                            let quads = &quads[part * quads_of_part..(part + 1) * quads_of_part];
+                            for (q, quad) in quads.iter().enumerate() {
+                                dots = dot(dots, *quad, codes.add(q * 4));
                             }
                             let a_scale = _mm512_set1_ps(*a_scales.add(m * CHUNK_GROUPS + group));
                             *sum = _mm512_fmadd_ps(

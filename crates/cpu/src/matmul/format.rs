@@ -203,8 +203,8 @@ mod tests {
             };
             let codes = spec.table.unwrap_or(std::array::from_fn(|i| i as u8));
             let stored = if spec.table.is_some() { 16 } else { 1 << spec.bits };
-            for stored in 0..stored.min(16) {
-                assert!(usize::from(codes[stored]) <= spec.largest(), "{dtype}: code {stored}");
+            for (stored, code) in codes.iter().enumerate().take(stored) {
+                assert!(usize::from(*code) <= spec.largest(), "{dtype}: code {stored}");
             }
         }
     }

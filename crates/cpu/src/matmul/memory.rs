@@ -48,10 +48,6 @@ impl AlignedBytes {
         self.layout.size()
     }
 
-    pub(crate) fn as_ptr(&self) -> *const u8 {
-        self.start.as_ptr()
-    }
-
     /// For writing from several threads at once, to different bytes.
     pub(crate) fn as_mut_ptr(&self) -> *mut u8 {
         self.start.as_ptr()

@@ -265,9 +265,11 @@ fn pack_panel(dtype: DType, cols: usize, source: &Source<'_>, panel: usize, out:
         let len = CHUNK.min(cols - first);
         for (lane, row) in rows.iter().enumerate() {
             let Some(row) = row else { continue };
-            if dtype.is_float() {
-                let size = dtype.block_bytes();
-                pack_float_lane(dtype, &row[first * size..(first + len) * size], lane, chunk);
+            match dtype {
+                DType::F32 => pack_lane::<4>(&row[first * 4..(first + len) * 4], lane, false, chunk),
+                DType::F16 => pack_lane::<2>(&row[first * 2..(first + len) * 2], lane, false, chunk),
+                DType::BF16 => pack_lane::<2>(&row[first * 2..(first + len) * 2], lane, true, chunk),
+                _ => {}
             }
         }
         if let Some(spec) = Spec::of(dtype) {
@@ -276,27 +278,26 @@ fn pack_panel(dtype: DType, cols: usize, source: &Source<'_>, panel: usize, out:
     }
 }
 
-fn pack_float_lane(dtype: DType, elements: &[u8], lane: usize, chunk: &mut [u8]) {
-    let size = dtype.block_bytes();
-    for (k, element) in elements.chunks_exact(size).enumerate() {
-        let at = float_place(dtype, k, lane) * size;
-        chunk[at..at + size].copy_from_slice(element);
+/// Stores elements of `SIZE` bytes as row `lane` of a chunk.
+fn pack_lane<const SIZE: usize>(elements: &[u8], lane: usize, in_pairs: bool, chunk: &mut [u8]) {
+    let (elements, _) = elements.as_chunks::<SIZE>();
+    let (chunk, _) = chunk.as_chunks_mut::<SIZE>();
+    for (k, element) in elements.iter().enumerate() {
+        chunk[float_place(in_pairs, k, lane)] = *element;
     }
 }
 
 /// Where element `k` of a row is in a chunk of floats.
-fn float_place(dtype: DType, k: usize, lane: usize) -> usize {
-    match dtype {
-        DType::BF16 => (k / 2 * PANEL_ROWS + lane) * 2 + k % 2,
-        _ => k * PANEL_ROWS + lane,
-    }
+#[inline(always)]
+fn float_place(in_pairs: bool, k: usize, lane: usize) -> usize {
+    if in_pairs { (k / 2 * PANEL_ROWS + lane) * 2 + k % 2 } else { k * PANEL_ROWS + lane }
 }
 
 fn widen_lane(dtype: DType, chunk: &[u8], lane: usize, out: &mut [f32]) {
     debug_assert!(float_len(dtype, out.len()) * PANEL_ROWS * dtype.block_bytes() <= chunk.len());
     let size = dtype.block_bytes();
     for (k, out) in out.iter_mut().enumerate() {
-        let at = float_place(dtype, k, lane) * size;
+        let at = float_place(dtype == DType::BF16, k, lane) * size;
         let bytes = &chunk[at..at + size];
         *out = match dtype {
             DType::F32 => f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]),

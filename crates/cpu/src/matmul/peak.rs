@@ -14,28 +14,66 @@ const ROUNDS: usize = 5;
 /// Rounds of the loops on registers, which are shorter.
 const SHORT_ROUNDS: usize = 40;
 
-/// Integer multiply-and-add operations a second with `isa` on all threads, two a multiply-and-add of 8-bit numbers.
+/// Integer operations a second with `isa` on all threads, two for each multiply-and-add of 8-bit numbers.
+///
+/// # Panics
+/// When the machine cannot run `isa`.
 pub fn int8_ops(isa: Isa, pool: &Pool) -> f64 {
-    best_rate(pool, || match isa {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 | Isa::Amx if isa.is_available() => {
-            // SAFETY: available.
-            unsafe { x86::dpbusd() }
+    assert!(isa.is_available(), "this machine cannot run {isa}");
+    best_rate(pool, || {
+        // SAFETY: available.
+        unsafe {
+            match isa {
+                #[cfg(target_arch = "x86_64")]
+                Isa::Amx => super::amx::int8_peak(STEPS),
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx512 => x86::dpbusd(),
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx2 => x86::maddubs(),
+                #[cfg(target_arch = "aarch64")]
+                Isa::Neon => arm::int8(),
+                _ => scalar_int8(),
+            }
         }
-        _ => scalar_int8(),
     })
 }
 
-/// Floating-point operations a second with `isa` on all threads, two a fused multiply-add of `f32`.
+/// Floating-point operations a second with `isa` on all threads, two for each fused multiply-add of `f32`.
+///
+/// # Panics
+/// When the machine cannot run `isa`.
 pub fn f32_flops(isa: Isa, pool: &Pool) -> f64 {
-    best_rate(pool, || match isa {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 | Isa::Amx if isa.is_available() => {
-            // SAFETY: available.
-            unsafe { x86::fma512() }
+    assert!(isa.is_available(), "this machine cannot run {isa}");
+    best_rate(pool, || {
+        // SAFETY: available.
+        unsafe {
+            match isa {
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx512 | Isa::Amx => x86::fma512(),
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx2 => x86::fma256(),
+                #[cfg(target_arch = "aarch64")]
+                Isa::Neon => arm::fma(),
+                _ => scalar_f32(),
+            }
         }
-        _ => scalar_f32(),
     })
+}
+
+/// Floating-point operations a second with `isa` on all threads, two for each multiply-and-add of BF16 numbers: what
+/// bounds products of the form [`ActivationKind::Bf16`](super::ActivationKind::Bf16). Without BF16 tiles, [`f32_flops`].
+///
+/// # Panics
+/// When the machine cannot run `isa`.
+pub fn bf16_flops(isa: Isa, pool: &Pool) -> f64 {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Amx if isa.is_available() => {
+            // SAFETY: available.
+            best_rate(pool, || unsafe { super::amx::bf16_peak(STEPS) })
+        }
+        _ => f32_flops(isa, pool),
+    }
 }
 
 /// Bytes a second that all threads together read from memory, in sequence, from an array of `bytes` bytes. To measure
@@ -179,6 +217,36 @@ mod x86 {
         STEPS * SUMS as u64 * 16 * 2
     }
 
+    /// Products and sums of 16 bits, as the AVX2 kernels have them. The codes are the sums themselves, since of two
+    /// constants the product would be taken once.
+    #[target_feature(enable = "avx2")]
+    pub(super) fn maddubs() -> u64 {
+        const SUMS: usize = 12;
+        let u = black_box(_mm256_set1_epi8(3));
+        let mut sums = [_mm256_set1_epi8(1); SUMS];
+        for _ in 0..STEPS {
+            for sum in &mut sums {
+                *sum = _mm256_add_epi16(*sum, _mm256_maddubs_epi16(u, *sum));
+            }
+        }
+        black_box(sums);
+        STEPS * SUMS as u64 * 32 * 2
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn fma256() -> u64 {
+        const SUMS: usize = 12;
+        let (w, x) = (black_box(_mm256_set1_ps(0.5)), black_box(_mm256_set1_ps(0.25)));
+        let mut sums = [_mm256_setzero_ps(); SUMS];
+        for _ in 0..STEPS {
+            for sum in &mut sums {
+                *sum = _mm256_fmadd_ps(w, x, *sum);
+            }
+        }
+        black_box(sums);
+        STEPS * SUMS as u64 * 8 * 2
+    }
+
     #[target_feature(enable = "avx512f")]
     pub(super) fn read512(words: &[u64]) -> u64 {
         read_portable(words)
@@ -187,5 +255,87 @@ mod x86 {
     #[target_feature(enable = "avx2")]
     pub(super) fn read256(words: &[u64]) -> u64 {
         read_portable(words)
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod arm {
+    use super::{STEPS, black_box};
+    use std::arch::aarch64::*;
+    use std::arch::asm;
+
+    const SUMS: usize = 16;
+
+    #[target_feature(enable = "neon")]
+    pub(super) fn int8() -> u64 {
+        if std::arch::is_aarch64_feature_detected!("dotprod") {
+            // SAFETY: just detected.
+            unsafe { sdot() }
+        } else {
+            smull()
+        }
+    }
+
+    #[target_feature(enable = "neon,dotprod")]
+    fn sdot() -> u64 {
+        let (w, a) = (black_box(vdupq_n_s8(3)), black_box(vdupq_n_s8(-5)));
+        let mut sums = [vdupq_n_s32(0); SUMS];
+        for _ in 0..STEPS {
+            for sum in &mut sums {
+                // SAFETY: arithmetic on registers, with an instruction that the function's features include.
+                unsafe {
+                    asm!(
+                        "sdot {0:v}.4s, {1:v}.16b, {2:v}.16b",
+                        inout(vreg) *sum, in(vreg) w, in(vreg) a,
+                        options(pure, nomem, nostack, preserves_flags)
+                    );
+                }
+            }
+        }
+        black_box(sums);
+        STEPS * SUMS as u64 * 16 * 2
+    }
+
+    #[target_feature(enable = "neon")]
+    fn smull() -> u64 {
+        let mut sums = [vdupq_n_s32(0); SUMS];
+        for _ in 0..STEPS {
+            for sum in &mut sums {
+                let bytes = vreinterpretq_s8_s32(*sum);
+                *sum = vpadalq_s16(*sum, vmull_s8(vget_low_s8(bytes), vget_high_s8(bytes)));
+            }
+        }
+        black_box(sums);
+        STEPS * SUMS as u64 * 8 * 2
+    }
+
+    #[target_feature(enable = "neon")]
+    pub(super) fn fma() -> u64 {
+        let (w, x) = (black_box(vdupq_n_f32(0.5)), black_box(vdupq_n_f32(0.25)));
+        let mut sums = [vdupq_n_f32(0.0); SUMS];
+        for _ in 0..STEPS {
+            for sum in &mut sums {
+                *sum = vfmaq_f32(*sum, w, x);
+            }
+        }
+        black_box(sums);
+        STEPS * SUMS as u64 * 4 * 2
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_instruction_set_has_positive_peaks() {
+        let pool = Pool::new(1);
+        for isa in Isa::available() {
+            for peak in [int8_ops, f32_flops, bf16_flops] {
+                let rate = peak(isa, &pool);
+                assert!(rate.is_finite() && rate > 1e6, "{isa}: {rate} operations a second");
+            }
+        }
+        assert!(read_bandwidth(&pool, 1 << 20) > 1e6);
     }
 }

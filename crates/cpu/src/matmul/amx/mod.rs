@@ -105,7 +105,7 @@ macro_rules! store {
 
 /// An instruction that only touches tiles. (Not `pure`: it changes state that the compiler does not see.)
 macro_rules! tiles {
-    ($instruction:literal) => {
+    ($instruction:expr) => {
         asm!($instruction, options(nostack, nomem, preserves_flags))
     };
 }
@@ -350,6 +350,38 @@ unsafe fn bf16_tiles<const TWO_TILES: bool, const TWO_PANELS: bool>(
     }
 }
 
+/// Four full products of tiles, `steps / 16` times; returns their operations.
+macro_rules! peak {
+    ($steps:expr, $row_bytes:expr, $width:expr, $product:literal) => {{
+        let _tiles = Tiles::configure($row_bytes);
+        for _ in 0..$steps / 16 {
+            tiles!(concat!($product, " tmm0, tmm4, tmm6"));
+            tiles!(concat!($product, " tmm1, tmm4, tmm6"));
+            tiles!(concat!($product, " tmm2, tmm4, tmm6"));
+            tiles!(concat!($product, " tmm3, tmm4, tmm6"));
+        }
+        $steps / 16 * 4 * (TILE_ROWS * PANEL_ROWS * ($row_bytes / $width) * 2) as u64
+    }};
+}
+
+/// 8-bit operations of full tiles on registers; returns their number.
+///
+/// # Safety
+/// The processor has AMX, granted to the process.
+pub(super) unsafe fn int8_peak(steps: u64) -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe { peak!(steps, TILE_ROW_BYTES, 1, "tdpbssd") }
+}
+
+/// BF16 operations of full tiles on registers; returns their number.
+///
+/// # Safety
+/// The processor has AMX, granted to the process.
+pub(super) unsafe fn bf16_peak(steps: u64) -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe { peak!(steps, TILE_ROW_BYTES, 2, "tdpbf16ps") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::{Random, bits, parity_with_scalar, product, random_rows, random_x};
@@ -359,6 +391,17 @@ mod tests {
     use crate::pool::Pool;
     use autarky_quant::{DType, dequantize};
     use half::bf16;
+
+    #[test]
+    fn the_peak_loops_run_and_count() {
+        if emulator::tiles_can_run() {
+            // SAFETY: native or emulated.
+            unsafe {
+                assert_eq!(super::int8_peak(32), 2 * 4 * 16 * 16 * 64 * 2);
+                assert_eq!(super::bf16_peak(32), 2 * 4 * 16 * 16 * 32 * 2);
+            }
+        }
+    }
 
     #[test]
     fn int8_tiles_give_the_bits_of_the_scalar_kernel() {
