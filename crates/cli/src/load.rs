@@ -16,7 +16,7 @@ use autarky_text::{Spec, Tokenizer, TokenizerError};
 
 use crate::args::{DeviceArgs, DeviceName, KvName};
 use crate::exit::Usage;
-use crate::terminal::Style;
+use crate::terminal::warn;
 
 /// The context that a chat has unless told otherwise: enough for long talks, without the gigabytes of KV cache that
 /// the whole trained context of some models takes.
@@ -25,10 +25,7 @@ pub(crate) const DEFAULT_CONTEXT: usize = 4096;
 /// Opens a model, and says what of the file it does not use.
 pub(crate) fn model(path: &Path) -> Result<Model> {
     let model = Model::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    let style = Style::stderr();
-    for warning in model.warnings() {
-        eprintln!("{}", style.dim(&format!("warning: {warning}")));
-    }
+    model.warnings().iter().for_each(|text| warn(text));
     Ok(model)
 }
 
@@ -69,9 +66,7 @@ pub(crate) fn context(model: &Model, asked: Option<usize>) -> Result<usize, Usag
         Some(0) => Err(Usage("--context 0: must be at least 1".to_owned())),
         Some(n) => {
             if n > trained {
-                let text =
-                    format!("warning: the model was trained on {trained} tokens; beyond them it gets worse");
-                eprintln!("{}", Style::stderr().dim(&text));
+                warn(&format!("the model was trained on {trained} tokens; beyond them it gets worse"));
             }
             Ok(n)
         }

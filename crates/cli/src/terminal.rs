@@ -59,6 +59,12 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().map(show).collect()
 }
 
+/// Prints a warning on stderr, in place of a note that stands there.
+pub(crate) fn warn(text: &str) {
+    let clear = if io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
+    eprintln!("{clear}{}", Style::stderr().dim(&format!("warning: {}", printable(text))));
+}
+
 /// A line on stderr that shows how far something is. It appears after a second, and only on a terminal.
 pub(crate) struct Progress {
     what: &'static str,
