@@ -121,5 +121,9 @@ fn writers_replace_files_only() {
         std::os::unix::fs::symlink("/dev/null", &link).unwrap();
         assert!(matches!(safetensors::Writer::create(&link, &[], &[]), Err(Error::NotAFile { .. })));
     }
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), if cfg!(unix) { 2 } else { 1 }, "nothing is left over");
+    assert_eq!(
+        fs::read_dir(folder.path()).unwrap().count(),
+        if cfg!(unix) { 2 } else { 1 },
+        "nothing is left over"
+    );
 }

@@ -13,6 +13,9 @@ use crate::tensor::{TensorSpec, TensorView};
 use crate::write::{Layout, Slot, TensorFile, misuse};
 
 const VERSION: u32 = 3;
+
+/// Larger than the pages of any system: more would only be padding, up to 2 GiB of it in a file's header.
+const MAX_ALIGNMENT: u32 = 1 << 20;
 /// ggml keeps a tensor's name in 64 bytes, the last of them zero.
 const MAX_TENSOR_NAME_BYTES: usize = 63;
 
@@ -139,9 +142,9 @@ fn alignment(file: Option<&Path>, metadata: &Metadata) -> Result<u64, Error> {
     let key = "general.alignment";
     match metadata.get(key) {
         None => Ok(DEFAULT_ALIGNMENT as u64),
-        Some(Value::U32(a)) if a.is_power_of_two() && *a >= 8 => Ok(u64::from(*a)),
+        Some(Value::U32(a)) if a.is_power_of_two() && (8..=MAX_ALIGNMENT).contains(a) => Ok(u64::from(*a)),
         Some(other) => {
-            let problem = format!("is {other}, not a u32 that is a power of two of at least 8");
+            let problem = format!("is {other}, not a u32 that is a power of two from 8 to {MAX_ALIGNMENT}");
             Err(misuse(file, format_args!("metadata key {key:?}"), problem))
         }
     }
@@ -217,4 +220,24 @@ fn put_array(out: &mut Vec<u8>, array: &Array, depth: usize) -> Result<(), Strin
         Array::F64(v) => out.extend(v.iter().flat_map(|x| x.to_le_bytes())),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alignment_that_would_only_be_padding_is_refused() {
+        for (given, taken) in
+            [(4, false), (8, true), (48, false), (1 << 20, true), (1 << 21, false), (1 << 31, false)]
+        {
+            let mut metadata = Metadata::default();
+            metadata.insert("general.alignment", given);
+            let header = layout(None, &metadata, &[]);
+            assert_eq!(header.is_ok(), taken, "alignment {given}");
+            if let Err(error) = header {
+                assert!(error.to_string().contains("general.alignment"), "{error}");
+            }
+        }
+    }
 }
