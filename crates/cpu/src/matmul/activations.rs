@@ -46,8 +46,10 @@ pub struct ActivationShape {
 
 /// Bytes for a row of each chunk: scales, group sums (as float and as integer), half-group sums (likewise).
 const SCALE: usize = CHUNK_GROUPS * 4;
-/// AMX loads 16 rows at a time, and so up to 15 rows behind the last one: these bytes keep that inside the buffer.
+/// AMX loads 16 rows at a time, and so up to 15 rows behind the last one: these bytes behind the codes, and these
+/// behind the scales and sums, keep that inside the buffer.
 const SLACK: usize = 16 * CHUNK;
+const SUMS_SLACK: usize = 16 * 2 * SCALE;
 
 impl ActivationShape {
     /// `rows` rows of `cols` elements.
@@ -74,7 +76,7 @@ impl ActivationShape {
     pub const fn bytes(&self) -> usize {
         let chunk_rows = self.chunks() * self.rows;
         match self.kind {
-            ActivationKind::Int8 => chunk_rows * (CHUNK + 7 * SCALE) + SLACK,
+            ActivationKind::Int8 => chunk_rows * (CHUNK + 7 * SCALE) + SLACK + SUMS_SLACK,
             ActivationKind::F32 => chunk_rows * CHUNK * 4,
             ActivationKind::Bf16 => chunk_rows * CHUNK * 2 + 2 * SLACK,
         }
@@ -260,7 +262,7 @@ pub(crate) unsafe fn quantize_row_portable(x: &[f32], out: &Activations, row: us
         // SAFETY: the places are inside the view and this function has them to itself.
         unsafe {
             match out.shape.kind {
-                ActivationKind::Int8 => quantize_chunk(x, out, chunk, row),
+                ActivationKind::Int8 => quantize_chunk_portable(x, out, chunk, row),
                 ActivationKind::F32 => {
                     let to = std::slice::from_raw_parts_mut(out.floats(chunk, row), CHUNK);
                     to[..x.len()].copy_from_slice(x);
@@ -281,7 +283,7 @@ pub(crate) unsafe fn quantize_row_portable(x: &[f32], out: &Activations, row: us
 /// # Safety
 /// As [`quantize_row_portable`].
 #[inline(always)]
-unsafe fn quantize_chunk(x: &[f32], out: &Activations, chunk: usize, row: usize) {
+pub(super) unsafe fn quantize_chunk_portable(x: &[f32], out: &Activations, chunk: usize, row: usize) {
     // SAFETY: inside the view, as the caller promises.
     let (codes, scales, sums, half_sums, scaled, scaled_halves) = unsafe {
         (
@@ -320,11 +322,12 @@ unsafe fn quantize_chunk(x: &[f32], out: &Activations, chunk: usize, row: usize)
     }
 }
 
+/// The smallest magnitude that counts: below it, 127 / max could overflow, and such a group is below any model's noise.
+pub(super) const SMALLEST: f32 = 1e-30;
+
 /// The scale of a group and what its elements are multiplied by.
 #[inline(always)]
 fn group_scale(group: &[f32; GROUP]) -> (f32, f32) {
-    /// Below it, 127 / max could overflow; the results of such a group are beyond any model's noise.
-    const SMALLEST: f32 = 1e-30;
     // As integers, magnitudes order as the floats do, with infinity and then the NaNs above all.
     let bits = group.iter().fold(0u32, |max, x| max.max(x.to_bits() & 0x7fff_ffff));
     let largest = f32::from_bits(bits);

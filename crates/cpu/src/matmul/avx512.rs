@@ -6,7 +6,7 @@
 //! Helpers are `inline(always)` without `target_feature`: they only ever become part of the two entry functions, which
 //! have it. Their `# Safety` is the same throughout: the processor has the features of [`matmul`].
 
-use super::activations::quantize_row_portable;
+use super::activations::{ActivationKind, SMALLEST, quantize_chunk_portable, quantize_row_portable};
 use super::format::{CHUNK, CHUNK_GROUPS, Format, GROUP, GROUP_CODES, PANEL_ROWS, with_format};
 use super::integer::{self, Block, Integer};
 use super::lanes::{ChunkScales, Lanes, groups_of};
@@ -22,7 +22,122 @@ pub(super) const FEW_ROWS: usize = 6;
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 pub(super) unsafe fn quantize_row(x: &[f32], out: &Activations, row: usize) {
     // SAFETY: the caller's promise.
-    unsafe { quantize_row_portable(x, out, row) }
+    unsafe {
+        if out.shape().kind() != ActivationKind::Int8 {
+            return quantize_row_portable(x, out, row);
+        }
+        let (full, rest) = x.as_chunks::<CHUNK>();
+        for (chunk, x) in full.iter().enumerate() {
+            quantize_chunk(x, out, chunk, row);
+        }
+        if !rest.is_empty() {
+            quantize_chunk_portable(rest, out, full.len(), row);
+        }
+    }
+}
+
+/// Rounds a full chunk, in the operations of [`quantize_chunk_portable`].
+#[inline(always)]
+unsafe fn quantize_chunk(x: &[f32; CHUNK], out: &Activations, chunk: usize, row: usize) {
+    // SAFETY: places are inside the view.
+    unsafe {
+        let x: [__m512; 16] = std::array::from_fn(|i| _mm512_loadu_ps(x.as_ptr().add(16 * i)));
+        let magnitude =
+            |i: usize| _mm512_and_si512(_mm512_castps_si512(x[i]), _mm512_set1_epi32(0x7fff_ffff));
+        let largest =
+            group_maxima(std::array::from_fn(|g| _mm512_max_epu32(magnitude(2 * g), magnitude(2 * g + 1))));
+        let (scales, inverses, not_zero) = group_scales(largest);
+        _mm256_storeu_ps(out.scales(chunk, row), scales);
+        let inverses = _mm512_castps256_ps512(inverses);
+        let mut partial_sums = [_mm512_setzero_si512(); 4];
+        for (quarter, partial_sums) in partial_sums.iter_mut().enumerate() {
+            let code = |i: usize| {
+                let i = 4 * quarter + i;
+                let inverse = _mm512_permutexvar_ps(_mm512_set1_epi32(i as i32 / 2), inverses);
+                let keep = 0u16.wrapping_sub(u16::from(not_zero >> (i / 2) & 1));
+                _mm512_maskz_cvtps_epi32(keep, _mm512_mul_ps(x[i], inverse))
+            };
+            // Packing works within 128 bits, which leaves the four vectors' quarters transposed.
+            let bytes = _mm512_packs_epi16(
+                _mm512_packs_epi32(code(0), code(1)),
+                _mm512_packs_epi32(code(2), code(3)),
+            );
+            let bytes = _mm512_permutexvar_epi32(transpose(), bytes);
+            _mm512_storeu_si512(out.codes(chunk, row).add(64 * quarter).cast(), bytes);
+            *partial_sums = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(1), bytes);
+        }
+        let halves = half_group_sums(partial_sums);
+        let groups = _mm512_add_epi32(halves, _mm512_shuffle_epi32(halves, 0b10_11_00_01));
+        let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 0, 2, 4, 6, 8, 10, 12, 14);
+        let groups = _mm512_castsi512_si256(_mm512_permutexvar_epi32(even, groups));
+        let zero = _mm512_setzero_si512();
+        _mm512_storeu_si512(out.negated_half_sums(chunk, row).cast(), _mm512_sub_epi32(zero, halves));
+        _mm256_storeu_si256(
+            out.negated_sums(chunk, row).cast(),
+            _mm256_sub_epi32(_mm512_castsi512_si256(zero), groups),
+        );
+        _mm256_storeu_ps(out.scaled_sums(chunk, row), _mm256_mul_ps(scales, _mm256_cvtepi32_ps(groups)));
+        let twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+        let scales = _mm512_permutexvar_ps(twice, _mm512_castps256_ps512(scales));
+        let scaled = _mm512_mul_ps(scales, _mm512_cvtepi32_ps(halves));
+        _mm512_storeu_ps(out.scaled_half_sums(chunk, row), scaled);
+    }
+}
+
+/// The permutation that transposes 4 × 4 elements.
+#[inline(always)]
+unsafe fn transpose() -> __m512i {
+    // SAFETY: the caller has the features.
+    unsafe { _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15) }
+}
+
+/// The largest of the 16 elements of each of 8 vectors, as unsigned integers.
+#[inline(always)]
+unsafe fn group_maxima(v: [__m512i; 8]) -> __m256i {
+    // SAFETY: the caller has the features.
+    unsafe {
+        let pairs = |a, b| _mm512_max_epu32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+        let fours = |a, b| _mm512_max_epu32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+        // Each 128 bits hold a candidate for each of four vectors.
+        let low = fours(pairs(v[0], v[1]), pairs(v[2], v[3]));
+        let high = fours(pairs(v[4], v[5]), pairs(v[6], v[7]));
+        let all = _mm512_max_epu32(
+            _mm512_shuffle_i32x4(low, high, 0b01_00_01_00),
+            _mm512_shuffle_i32x4(low, high, 0b11_10_11_10),
+        );
+        let all = _mm512_max_epu32(
+            _mm512_shuffle_i32x4(all, all, 0b10_00_10_00),
+            _mm512_shuffle_i32x4(all, all, 0b11_01_11_01),
+        );
+        _mm512_castsi512_si256(all)
+    }
+}
+
+/// Scales of 8 groups, what their elements are multiplied by, and a bit for each group whose codes are not all zero.
+#[inline(always)]
+unsafe fn group_scales(largest: __m256i) -> (__m256, __m256, u8) {
+    // SAFETY: the caller has the features.
+    unsafe {
+        let float = _mm256_castsi256_ps(largest);
+        let finite = _mm256_cmplt_epu32_mask(largest, _mm256_set1_epi32(0x7f80_0000));
+        let not_small = _mm256_cmp_ps_mask(float, _mm256_set1_ps(SMALLEST), _CMP_NLT_UQ);
+        let c127 = _mm256_set1_ps(127.0);
+        let scales = _mm256_maskz_div_ps(not_small, float, c127);
+        let scales = _mm256_mask_mov_ps(_mm256_set1_ps(f32::NAN), finite, scales);
+        (scales, _mm256_div_ps(c127, float), finite & not_small)
+    }
+}
+
+/// Sums of 16 consecutive codes, from the sums of 4.
+#[inline(always)]
+unsafe fn half_group_sums(v: [__m512i; 4]) -> __m512i {
+    // SAFETY: the caller has the features.
+    unsafe {
+        let pairs = |a, b| _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+        let (a, b) = (pairs(v[0], v[1]), pairs(v[2], v[3]));
+        let sums = _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+        _mm512_permutexvar_epi32(transpose(), sums)
+    }
 }
 
 /// # Safety

@@ -203,6 +203,11 @@ unsafe fn tile_rows<const HALVES: bool, const MINS: bool>(
     let results = results.as_mut_ptr();
     // SAFETY: tiles lie inside the chunk and the activations, or their slack; `results` is written before it is read.
     unsafe {
+        // Sums stay in registers over the chunk: stores are what a tile's scaling would wait for.
+        let mut totals = [_mm512_setzero_ps(); TILE_ROWS];
+        for (total, sum) in totals.iter_mut().zip(sums.iter()) {
+            *total = _mm512_loadu_ps(sum.as_ptr());
+        }
         let to = (&raw mut (*results).0).cast::<[[i32; PANEL_ROWS]; TILE_ROWS]>();
         let mut index = 0;
         while index < scale_groups {
@@ -222,11 +227,14 @@ unsafe fn tile_rows<const HALVES: bool, const MINS: bool>(
                 tiles!("tdpbssd tmm1, tmm5, tmm7");
                 store!("tmm1", to.add(1));
             }
-            add_scaled::<HALVES, MINS>(task, unpacked, at, index, to.cast(), sums);
+            add_scaled::<HALVES, MINS>(task, unpacked, at, index, to.cast(), &mut totals);
             if pair {
-                add_scaled::<HALVES, MINS>(task, unpacked, at, index + 1, to.add(1).cast(), sums);
+                add_scaled::<HALVES, MINS>(task, unpacked, at, index + 1, to.add(1).cast(), &mut totals);
             }
             index += 2;
+        }
+        for (total, sum) in totals.iter().zip(sums) {
+            _mm512_storeu_ps(sum.as_mut_ptr(), *total);
         }
     }
 }
@@ -234,7 +242,7 @@ unsafe fn tile_rows<const HALVES: bool, const MINS: bool>(
 /// Scales the products of scale group `index` and adds them to the sums.
 ///
 /// # Safety
-/// As [`Integer::block`]; `dots` holds 16 numbers for each row.
+/// As [`Integer::block`]; `dots` holds 16 numbers for each of 16 rows.
 #[inline(always)]
 unsafe fn add_scaled<const HALVES: bool, const MINS: bool>(
     task: &Task<'_>,
@@ -242,11 +250,11 @@ unsafe fn add_scaled<const HALVES: bool, const MINS: bool>(
     at: Block,
     index: usize,
     dots: *const i32,
-    sums: &mut [[f32; PANEL_ROWS]],
+    totals: &mut [__m512; TILE_ROWS],
 ) {
     let a = &task.activations;
     let parts = if HALVES { 2 } else { 1 };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's promise. Scales of rows beyond the block's are read too, from the buffer or its slack.
     unsafe {
         let scales = a.scales(at.chunk, at.row).add(index / parts);
         let scaled_sums =
@@ -254,15 +262,14 @@ unsafe fn add_scaled<const HALVES: bool, const MINS: bool>(
                 .add(index);
         let scale = _mm512_load_ps(unpacked.scales[index].as_ptr());
         let addend = _mm512_load_ps(unpacked.addends[index].as_ptr());
-        for (m, sum) in sums.iter_mut().enumerate() {
+        for (m, total) in totals.iter_mut().enumerate() {
             let dots = _mm512_cvtepi32_ps(_mm512_loadu_si512(dots.add(m * PANEL_ROWS).cast()));
             let scale = _mm512_mul_ps(scale, _mm512_set1_ps(*scales.add(m * CHUNK_GROUPS)));
-            let mut total = _mm512_fmadd_ps(dots, scale, _mm512_loadu_ps(sum.as_ptr()));
+            *total = _mm512_fmadd_ps(dots, scale, *total);
             if MINS {
                 let scaled_sum = _mm512_set1_ps(*scaled_sums.add(m * CHUNK_GROUPS * parts));
-                total = _mm512_fmadd_ps(addend, scaled_sum, total);
+                *total = _mm512_fmadd_ps(addend, scaled_sum, *total);
             }
-            _mm512_storeu_ps(sum.as_mut_ptr(), total);
         }
     }
 }
