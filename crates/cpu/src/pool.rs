@@ -41,7 +41,7 @@ const SPIN_IN_BARRIER: Duration = Duration::from_micros(50);
 const YIELD_IN_BARRIER: Duration = Duration::from_millis(2);
 /// Looks between two readings of the clock.
 const LOOKS: u32 = 64;
-/// Counters of a step: calls of [`Worker::for_each`] between two barriers must be fewer.
+/// Counters of a step: as many calls of [`Worker::for_each`] may lie between two barriers.
 const COUNTERS: usize = 16;
 
 type Job = dyn Fn(&Worker<'_>) + Sync;
@@ -324,7 +324,7 @@ impl Worker<'_> {
     /// It does not wait for the others: put a [`barrier`](Worker::barrier) before the results are used.
     ///
     /// # Panics
-    /// After more than 15 calls without a barrier between them.
+    /// After more than 16 calls without a barrier between them.
     pub fn for_each(&self, items: usize, grain: usize, mut f: impl FnMut(Range<usize>)) {
         let phase = self.phase.get();
         self.phase.set(phase + 1);
