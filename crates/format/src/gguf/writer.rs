@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn an_alignment_that_would_only_be_padding_is_refused() {
         for (given, taken) in
-            [(4, false), (8, true), (48, false), (1 << 20, true), (1 << 21, false), (1 << 31, false)]
+            [(4_u32, false), (8, true), (48, false), (1 << 20, true), (1 << 21, false), (1 << 31, false)]
         {
             let mut metadata = Metadata::default();
             metadata.insert("general.alignment", given);
