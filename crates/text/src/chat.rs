@@ -155,7 +155,7 @@ pub struct ChatTemplate {
 }
 
 /// Templates of published models have up to 20 kB.
-const LONGEST_SOURCE: usize = 1 << 20;
+const LONGEST_SOURCE: usize = 1 << 18;
 
 /// What any conversation may cost, and what each message and byte of it adds. Published templates take
 /// about 300 steps a message.
@@ -175,7 +175,7 @@ impl ChatTemplate {
     /// Parses Jinja source.
     ///
     /// # Errors
-    /// [`TemplateError::Syntax`] with the line; [`TemplateError::TooLarge`] beyond 1 MiB.
+    /// [`TemplateError::Syntax`] with the line; [`TemplateError::TooLarge`] beyond 256 KiB.
     pub fn new(source: &str) -> Result<Self, TemplateError> {
         if source.len() > LONGEST_SOURCE {
             return Err(TemplateError::TooLarge { size: source.len(), limit: LONGEST_SOURCE });

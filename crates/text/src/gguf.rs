@@ -6,6 +6,7 @@ use crate::error::TokenizerError;
 use crate::normalizer::Normalizer;
 use crate::spec::{Model, Spec, TokenType};
 use crate::tokenizer::{Tokenizer, default_pipeline_of};
+use crate::vocabulary::check_counts;
 
 const MODEL: &str = "tokenizer.ggml.model";
 const PRE: &str = "tokenizer.ggml.pre";
@@ -40,6 +41,8 @@ impl Spec {
             model: crate::error::shorten(model, 100),
             known: Model::KNOWN,
         })?;
+        let (tokens, merges) = (metadata.get_array_str(TOKENS)?, metadata.find::<&StrArray>(MERGES)?);
+        check_counts(tokens.len(), merges.map_or(0, StrArray::len))?;
         let strings = |array: &StrArray| array.iter().map(str::to_owned).collect();
         let scores = match metadata.get(SCORES) {
             // Files of the first converters have whole numbers.
@@ -51,10 +54,10 @@ impl Spec {
         let mut spec = Self {
             model,
             pre: metadata.find::<&str>(PRE)?.map(str::to_owned),
-            tokens: strings(metadata.get_array_str(TOKENS)?),
+            tokens: strings(tokens),
             token_types: types.into_iter().map(TokenType::from_gguf).collect(),
             scores,
-            merges: metadata.find::<&StrArray>(MERGES)?.map(strings).unwrap_or_default(),
+            merges: merges.map(strings).unwrap_or_default(),
             add_bos: flag(ADD_BOS)?,
             add_eos: flag(ADD_EOS)?,
             add_sep: flag(ADD_SEP)?,

@@ -170,16 +170,27 @@ fn byte_of(token: &str) -> Option<u8> {
     u8::from_str_radix(digits, 16).ok()
 }
 
+/// Tokens of a vocabulary; the largest in use have 262 thousand.
+pub(crate) const MOST_TOKENS: usize = 1 << 19;
+/// Merges; the largest vocabularies in use have 515 thousand.
+pub(crate) const MOST_MERGES: usize = 1 << 20;
+
+/// Refuses more tokens or merges than any model has, before they are copied.
+pub(crate) fn check_counts(tokens: usize, merges: usize) -> Result<(), TokenizerError> {
+    let counts = [("the vocabulary", tokens, MOST_TOKENS), ("the list of merges", merges, MOST_MERGES)];
+    match counts.into_iter().find(|(_, size, limit)| size > limit) {
+        Some((what, size, limit)) => Err(TokenizerError::TooLarge { what, size, limit }),
+        None => Ok(()),
+    }
+}
+
 /// Checks the lists that go beside the tokens, and the ids that point into them.
 fn check(spec: &Spec) -> Result<(), TokenizerError> {
     let size = spec.tokens.len();
     if size == 0 {
         return Err(TokenizerError::EmptyVocabulary);
     }
-    // `u32::MAX` marks "no token" in the models.
-    if size >= u32::MAX as usize {
-        return Err(TokenizerError::TooLarge { what: "the vocabulary", size, limit: u32::MAX as usize - 1 });
-    }
+    check_counts(size, spec.merges.len())?;
     for (field, found) in [("token_type", spec.token_types.len()), ("scores", spec.scores.len())] {
         if found != 0 && found != size {
             return Err(TokenizerError::LengthMismatch { field, expected: size, found });

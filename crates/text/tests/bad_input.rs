@@ -1,6 +1,6 @@
 //! What is wrong with a vocabulary or a text is a typed error that names it; nothing panics or hangs.
 
-use autarky_format::gguf::Metadata;
+use autarky_format::gguf::{Metadata, StrArray};
 use autarky_text::{
     EncodeOptions, HuggingFaceFiles, Model, Spec, SpecialIds, TokenType, Tokenizer, TokenizerError,
 };
@@ -203,7 +203,12 @@ fn malformed_json_is_an_error_with_its_place() {
         r#"{"type": "Unigram", "vocab": [[1, 2]]}"#,
     ] {
         let error = model(bad).unwrap_err();
-        assert!(matches!(error, TokenizerError::Field { .. }), "{bad}: {error}");
+        let placed = match &error {
+            TokenizerError::Field { field, .. } => field.starts_with("model."),
+            TokenizerError::Json { source, .. } => source.line() == 1 && source.column() > 0,
+            _ => false,
+        };
+        assert!(placed, "{bad}: {error}");
     }
     for unsupported in [
         r#"{"type": "Other", "vocab": {}}"#,
@@ -297,4 +302,41 @@ fn folders_are_read_or_refused_by_path() {
     std::fs::remove_file(folder.path().join("generation_config.json")).unwrap();
     std::fs::create_dir(folder.path().join("generation_config.json")).unwrap();
     assert!(matches!(Tokenizer::from_hugging_face(folder.path()), Err(TokenizerError::Io { .. })));
+}
+
+/// Files that are small for what they would take in memory.
+#[test]
+fn vocabularies_and_settings_beyond_any_model_are_refused_while_they_are_read() {
+    let from = |tokenizer: String| {
+        let files = HuggingFaceFiles { tokenizer, ..HuggingFaceFiles::default() };
+        Spec::from_hugging_face_files(&files).expect_err("more than any model has").to_string()
+    };
+    let model = r#"{"type": "BPE", "vocab": {"a": 0}, "merges": []}"#;
+    let numbers = "0,".repeat(300_000);
+    for part in ["normalizer", "pre_tokenizer", "post_processor", "decoder"] {
+        let message = from(format!(r#"{{"{part}": [{numbers}0], "model": {model}}}"#));
+        assert!(message.contains("tokenizer.json: more than 262144 values at line 1"), "{part}: {message}");
+    }
+    let files = HuggingFaceFiles {
+        tokenizer: format!(r#"{{"model": {model}}}"#),
+        tokenizer_config: Some(format!("[{numbers}0]")),
+        ..HuggingFaceFiles::default()
+    };
+    let message = Spec::from_hugging_face_files(&files).expect_err("too many values").to_string();
+    assert!(message.contains("tokenizer_config.json: more than"), "{message}");
+    let entries: Vec<String> = (0..(1 << 19) + 1).map(|id| format!(r#""{id}": {id}"#)).collect();
+    let vocabulary = entries.join(",");
+    let message = from(format!(r#"{{"model": {{"type": "BPE", "vocab": {{{vocabulary}}}, "merges": []}}}}"#));
+    assert!(message.contains("more than 524288 tokens"), "{message}");
+    let merges = r#""a a","#.repeat(1 << 20);
+    let message =
+        from(format!(r#"{{"model": {{"type": "BPE", "vocab": {{"a": 0}}, "merges": [{merges}"a a"]}}}}"#));
+    assert!(message.contains("more than 1048576 items"), "{message}");
+
+    let mut metadata = Metadata::new();
+    metadata.insert("tokenizer.ggml.model", "gpt2");
+    metadata
+        .insert("tokenizer.ggml.tokens", (0..(1 << 19) + 1).map(|id| id.to_string()).collect::<StrArray>());
+    let error = Spec::from_gguf(&metadata).expect_err("too many tokens");
+    assert!(matches!(error, TokenizerError::TooLarge { size: 524_289, limit: 524_288, .. }), "{error}");
 }

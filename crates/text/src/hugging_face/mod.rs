@@ -4,6 +4,7 @@
 //! `tokenizer_config.json`, `special_tokens_map.json` and `generation_config.json` say which tokens begin and
 //! end a text, and the chat template may stand in a file of its own.
 
+mod bounded;
 mod fields;
 mod steps;
 mod vocabulary;
@@ -19,12 +20,15 @@ use crate::pipeline::Template;
 use crate::pre;
 use crate::spec::{Model, Spec, SpecialIds, TokenType};
 use crate::tokenizer::Tokenizer;
-use crate::vocabulary::TextIds;
+use crate::vocabulary::{MOST_TOKENS, TextIds};
 
+use bounded::{List, Loose};
 use fields::{File, text_or_content};
 
 /// `tokenizer.json` of the largest vocabularies has 35 MB.
-const LONGEST_FILE: u64 = 512 << 20;
+const LONGEST_FILE: u64 = 128 << 20;
+/// The files beside it; the largest, which lists thousands of added tokens, has 1.2 MB.
+const LONGEST_OTHER_FILE: u64 = 8 << 20;
 
 /// The texts of a folder's files; all but the first may be missing.
 #[derive(Debug, Clone, Default)]
@@ -45,13 +49,15 @@ impl HuggingFaceFiles {
     /// Reads the files of a folder.
     ///
     /// # Errors
-    /// [`TokenizerError::Io`] naming the file; [`TokenizerError::TooLarge`] beyond 512 MiB.
+    /// [`TokenizerError::Io`] naming the file, also for one of more than 128 MiB (8 MiB for those beside
+    /// `tokenizer.json`).
     pub fn read(folder: &Path) -> Result<Self, TokenizerError> {
-        let mut chat_template = read_if_there(&folder.join("chat_template.jinja"))?;
+        let other = |name: &str| read_if_there(&folder.join(name), LONGEST_OTHER_FILE);
+        let mut chat_template = other("chat_template.jinja")?;
         if chat_template.is_none()
-            && let Some(json) = read_if_there(&folder.join("chat_template.json"))?
+            && let Some(json) = other("chat_template.json")?
         {
-            let parsed = parse::<Value>("chat_template.json", &json)?;
+            let Loose(parsed) = parse("chat_template.json", &json)?;
             chat_template = parsed.get("chat_template").and_then(Value::as_str).map(str::to_owned);
         }
         let path = folder.join("tokenizer.json");
@@ -60,17 +66,17 @@ impl HuggingFaceFiles {
             source: std::io::Error::new(std::io::ErrorKind::NotFound, "no such file"),
         };
         Ok(Self {
-            tokenizer: read_if_there(&path)?.ok_or_else(missing)?,
-            tokenizer_config: read_if_there(&folder.join("tokenizer_config.json"))?,
-            special_tokens_map: read_if_there(&folder.join("special_tokens_map.json"))?,
-            generation_config: read_if_there(&folder.join("generation_config.json"))?,
+            tokenizer: read_if_there(&path, LONGEST_FILE)?.ok_or_else(missing)?,
+            tokenizer_config: other("tokenizer_config.json")?,
+            special_tokens_map: other("special_tokens_map.json")?,
+            generation_config: other("generation_config.json")?,
             chat_template,
         })
     }
 }
 
 /// The text of a file, `None` if there is no such file.
-fn read_if_there(path: &Path) -> Result<Option<String>, TokenizerError> {
+fn read_if_there(path: &Path, longest: u64) -> Result<Option<String>, TokenizerError> {
     let fail = |source| TokenizerError::Io { file: path.display().to_string(), source };
     let metadata = match std::fs::metadata(path) {
         Ok(metadata) => metadata,
@@ -81,18 +87,12 @@ fn read_if_there(path: &Path) -> Result<Option<String>, TokenizerError> {
     if !metadata.is_file() {
         return Err(fail(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a regular file")));
     }
-    if metadata.len() > LONGEST_FILE {
-        let size = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
-        return Err(TokenizerError::TooLarge {
-            what: "a tokenizer's file",
-            size,
-            limit: LONGEST_FILE as usize,
-        });
+    if metadata.len() > longest {
+        let problem = format!("has {} bytes, at most {longest} are read", metadata.len());
+        return Err(fail(std::io::Error::new(std::io::ErrorKind::FileTooLarge, problem)));
     }
     let mut text = String::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(LONGEST_FILE).read_to_string(&mut text))
-        .map_err(fail)?;
+    std::fs::File::open(path).and_then(|file| file.take(longest).read_to_string(&mut text)).map_err(fail)?;
     Ok(Some(text))
 }
 
@@ -104,15 +104,15 @@ fn parse<'a, T: Deserialize<'a>>(file: &str, text: &'a str) -> Result<T, Tokeniz
 #[derive(Deserialize)]
 struct TokenizerJson {
     #[serde(default)]
-    added_tokens: Vec<vocabulary::AddedToken>,
+    added_tokens: List<vocabulary::AddedToken, MOST_TOKENS>,
     #[serde(default)]
-    normalizer: Value,
+    normalizer: Loose,
     #[serde(default)]
-    pre_tokenizer: Value,
+    pre_tokenizer: Loose,
     #[serde(default)]
-    post_processor: Value,
+    post_processor: Loose,
     #[serde(default)]
-    decoder: Value,
+    decoder: Loose,
     model: vocabulary::ModelJson,
 }
 
@@ -132,25 +132,20 @@ impl Spec {
     /// [`TokenizerError::Unsupported`] for settings that this crate lacks.
     pub fn from_hugging_face_files(files: &HuggingFaceFiles) -> Result<Self, TokenizerError> {
         let json: TokenizerJson = parse("tokenizer.json", &files.tokenizer)?;
-        let config: Value = files
-            .tokenizer_config
-            .as_deref()
-            .map_or(Ok(Value::Null), |t| parse("tokenizer_config.json", t))?;
-        let map: Value = files
-            .special_tokens_map
-            .as_deref()
-            .map_or(Ok(Value::Null), |t| parse("special_tokens_map.json", t))?;
-        let generation: Value = files
-            .generation_config
-            .as_deref()
-            .map_or(Ok(Value::Null), |t| parse("generation_config.json", t))?;
+        let other = |name: &str, text: &Option<String>| match text {
+            Some(text) => parse::<Loose>(name, text).map(|loose| loose.0),
+            None => Ok(Value::Null),
+        };
+        let config = other("tokenizer_config.json", &files.tokenizer_config)?;
+        let map = other("special_tokens_map.json", &files.special_tokens_map)?;
+        let generation = other("generation_config.json", &files.generation_config)?;
 
-        let mut spec = vocabulary::read(&json.model, &json.added_tokens)?;
-        let mut pipeline = steps::pipeline(&json.normalizer, &json.pre_tokenizer, &json.decoder)?;
+        let mut spec = vocabulary::read(&json.model, &json.added_tokens.0)?;
+        let mut pipeline = steps::pipeline(&json.normalizer.0, &json.pre_tokenizer.0, &json.decoder.0)?;
         pipeline.byte_fallback = json.model.byte_fallback;
         pipeline.fuse_unk = json.model.fuse_unk;
         pipeline.ignore_merges = json.model.ignore_merges;
-        pipeline.strips = json.added_tokens.iter().filter_map(vocabulary::AddedToken::strip).collect();
+        pipeline.strips = json.added_tokens.0.iter().filter_map(vocabulary::AddedToken::strip).collect();
         if spec.model == Model::WordPiece {
             pipeline.meta_space = true;
             pipeline.strips_first_space = true;
@@ -185,7 +180,7 @@ impl Spec {
         {
             *kind = TokenType::Unknown;
         }
-        pipeline.template = Some(template(&json.post_processor, &config, &spec)?);
+        pipeline.template = Some(template(&json.post_processor.0, &config, &spec)?);
         spec.pipeline = Some(pipeline);
         spec.chat_template = files.chat_template.clone().or_else(|| chat_template(&config));
         Ok(spec)

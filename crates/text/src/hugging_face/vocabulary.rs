@@ -3,14 +3,15 @@
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, SeqAccess, Visitor};
-use serde_json::Value;
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 
+use super::bounded::List;
 use super::fields::TOKENIZER;
 use crate::error::TokenizerError;
 use crate::pipeline::Strip;
 use crate::spec::{Model, Spec, TokenType};
-use crate::vocabulary::META_SPACE;
+use crate::vocabulary::{META_SPACE, MOST_MERGES, MOST_TOKENS};
 
 /// An entry of `added_tokens`.
 #[derive(Deserialize)]
@@ -41,9 +42,9 @@ impl AddedToken {
 pub(super) struct ModelJson {
     #[serde(rename = "type")]
     kind: Option<String>,
-    vocab: Value,
+    vocab: Entries,
     #[serde(default)]
-    merges: Option<Vec<Merge>>,
+    merges: Option<List<Merge, MOST_MERGES>>,
     unk_token: Option<String>,
     unk_id: Option<u32>,
     #[serde(default)]
@@ -54,6 +55,47 @@ pub(super) struct ModelJson {
     pub(super) ignore_merges: bool,
     continuing_subword_prefix: Option<String>,
     end_of_word_suffix: Option<String>,
+}
+
+/// The entries of `vocab`.
+enum Entries {
+    /// Texts and their ids.
+    Ids(Vec<(String, u32)>),
+    /// Texts and their scores, in the order of the ids.
+    Scores(Vec<(String, f64)>),
+}
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EntriesVisitor;
+
+        impl<'de> Visitor<'de> for EntriesVisitor {
+            type Value = Entries;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a vocabulary: {\"text\": id, ...} or [[\"text\", score], ...]")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    if entries.len() == MOST_TOKENS {
+                        let problem = format_args!("a vocabulary of more than {MOST_TOKENS} tokens");
+                        return Err(serde::de::Error::custom(problem));
+                    }
+                    entries.push(entry);
+                }
+                Ok(Entries::Ids(entries))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, sequence: A) -> Result<Entries, A::Error> {
+                let entries = List::<_, MOST_TOKENS>::deserialize(SeqAccessDeserializer::new(sequence))?;
+                Ok(Entries::Scores(entries.0))
+            }
+        }
+
+        deserializer.deserialize_any(EntriesVisitor)
+    }
 }
 
 /// A merge in GGUF's form, "left right"; files have it so, or as a pair.
@@ -96,16 +138,16 @@ impl<'de> Deserialize<'de> for Merge {
 /// Reads tokens, types, scores and merges.
 pub(super) fn read(model: &ModelJson, added: &[AddedToken]) -> Result<Spec, TokenizerError> {
     let kind = match (model.kind.as_deref(), &model.vocab, &model.merges) {
-        (Some("BPE"), ..) | (None, Value::Object(_), Some(_)) => Model::Bpe,
-        (Some("Unigram"), ..) | (None, Value::Array(_), _) => Model::Unigram,
+        (Some("BPE"), ..) | (None, Entries::Ids(_), Some(_)) => Model::Bpe,
+        (Some("Unigram"), ..) | (None, Entries::Scores(_), _) => Model::Unigram,
         (Some("WordPiece"), ..) | (None, ..) => Model::WordPiece,
         (Some(_), ..) => {
             return Err(TOKENIZER.unsupported("model.type", model.kind.as_deref().unwrap_or_default()));
         }
     };
     let (mut tokens, scores) = match (&model.vocab, kind) {
-        (Value::Object(entries), Model::Bpe | Model::WordPiece) => (by_id(entries, added)?, Vec::new()),
-        (Value::Array(entries), Model::Unigram) => scored(entries, added)?,
+        (Entries::Ids(entries), Model::Bpe | Model::WordPiece) => (by_id(entries, added)?, Vec::new()),
+        (Entries::Scores(entries), Model::Unigram) => scored(entries, added)?,
         _ => return Err(TOKENIZER.problem("model.vocab", "does not fit the model's type")),
     };
     let mut types = vec![TokenType::Normal; tokens.len()];
@@ -157,7 +199,7 @@ pub(super) fn read(model: &ModelJson, added: &[AddedToken]) -> Result<Spec, Toke
     }
     if kind == Model::Bpe {
         let merges = model.merges.as_ref().ok_or_else(|| TOKENIZER.problem("model.merges", "is missing"))?;
-        spec.merges = merges.iter().map(|merge| merge.0.clone()).collect();
+        spec.merges = merges.0.iter().map(|merge| merge.0.clone()).collect();
     }
     if model.byte_fallback {
         let is_byte = |text: &str| text.len() == 6 && text.starts_with("<0x") && text.ends_with('>');
@@ -186,24 +228,11 @@ fn empty(largest: Option<u32>, count: usize) -> Result<Vec<Option<String>>, Toke
 }
 
 /// A vocabulary of texts to ids.
-fn by_id(
-    entries: &serde_json::Map<String, Value>,
-    added: &[AddedToken],
-) -> Result<Vec<Option<String>>, TokenizerError> {
-    let ids: Vec<u32> = entries
-        .iter()
-        .map(|(text, id)| {
-            let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
-            id.ok_or_else(|| {
-                TOKENIZER
-                    .problem("model.vocab", format!("has no id for {:?}", crate::error::shorten(text, 50)))
-            })
-        })
-        .collect::<Result<_, _>>()?;
-    let largest = ids.iter().copied().chain(added.iter().map(|token| token.id)).max();
+fn by_id(entries: &[(String, u32)], added: &[AddedToken]) -> Result<Vec<Option<String>>, TokenizerError> {
+    let largest = entries.iter().map(|(_, id)| *id).chain(added.iter().map(|token| token.id)).max();
     let mut tokens = empty(largest, entries.len() + added.len())?;
-    for (text, id) in entries.keys().zip(ids) {
-        if let Some(slot) = tokens.get_mut(id as usize)
+    for (text, id) in entries {
+        if let Some(slot) = tokens.get_mut(*id as usize)
             && let Some(first) = slot.replace(text.clone())
         {
             return Err(
@@ -218,20 +247,14 @@ fn by_id(
 type Scored = (Vec<Option<String>>, Vec<f32>);
 
 /// A vocabulary of pairs of text and score.
-fn scored(entries: &[Value], added: &[AddedToken]) -> Result<Scored, TokenizerError> {
+fn scored(entries: &[(String, f64)], added: &[AddedToken]) -> Result<Scored, TokenizerError> {
     let beyond = added.iter().map(|token| token.id).max().filter(|&id| id as usize >= entries.len());
     let last = u32::try_from(entries.len()).ok().and_then(|count| count.checked_sub(1));
     let mut tokens = empty(beyond.or(last), entries.len() + added.len())?;
     let mut scores = vec![0.0; tokens.len()];
-    for (id, (entry, (slot, score))) in entries.iter().zip(tokens.iter_mut().zip(&mut scores)).enumerate() {
-        let pair = entry.as_array().map(Vec::as_slice);
-        let Some([Value::String(text), value]) = pair else {
-            return Err(TOKENIZER.problem("model.vocab", format!("has no text and score at {id}")));
-        };
+    for ((text, number), (slot, score)) in entries.iter().zip(tokens.iter_mut().zip(&mut scores)) {
         *slot = Some(text.clone());
-        *score =
-            value.as_f64().ok_or_else(|| TOKENIZER.problem("model.vocab", format!("has no score at {id}")))?
-                as f32;
+        *score = *number as f32;
     }
     Ok((tokens, scores))
 }
