@@ -19,7 +19,8 @@ fuzz_target!(|bytes: &[u8]| {
     });
     bounded(|| {
         let Ok(template) = ChatTemplate::new(source) else { return };
-        let tools: Value = serde_json::json!([{"type": "function", "function": {"name": "f", "parameters": {}}}]);
+        let tools: Value =
+            serde_json::json!([{"type": "function", "function": {"name": "f", "parameters": {}}}]);
         let options = RenderOptions {
             add_generation_prompt: true,
             tools: Some(tools),

@@ -11,7 +11,10 @@ use libfuzzer_sys::fuzz_target;
 static TOKENIZERS: LazyLock<Vec<(Tokenizer, bool)>> = LazyLock::new(|| {
     macro_rules! tokenizer {
         ($name:literal, $exact:literal) => {
-            (load(include_str!(concat!("../../crates/text/tests/fixtures/tokenizers/", $name, ".json"))), $exact)
+            (
+                load(include_str!(concat!("../../crates/text/tests/fixtures/tokenizers/", $name, ".json"))),
+                $exact,
+            )
         };
     }
     vec![
@@ -29,7 +32,8 @@ static TOKENIZERS: LazyLock<Vec<(Tokenizer, bool)>> = LazyLock::new(|| {
 
 fn load(tokenizer: &str) -> Tokenizer {
     let files = HuggingFaceFiles { tokenizer: tokenizer.to_owned(), ..HuggingFaceFiles::default() };
-    Tokenizer::new(&Spec::from_hugging_face_files(&files).expect("a fixture is read")).expect("a fixture is sound")
+    Tokenizer::new(&Spec::from_hugging_face_files(&files).expect("a fixture is read"))
+        .expect("a fixture is sound")
 }
 
 fuzz_target!(|bytes: &[u8]| {

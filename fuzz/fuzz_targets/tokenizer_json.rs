@@ -8,7 +8,12 @@ use autarky_fuzz::bounded;
 use autarky_text::{EncodeOptions, HuggingFaceFiles, Spec, Tokenizer};
 use libfuzzer_sys::fuzz_target;
 
-const TEXTS: [&str; 4] = ["Hello  world's 123\r\n\t", "<s>▁a</s> é 中文 🦙", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "\0\u{fffd}"];
+const TEXTS: [&str; 4] = [
+    "Hello  world's 123\r\n\t",
+    "<s>▁a</s> é 中文 🦙",
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    "\0\u{fffd}",
+];
 
 fuzz_target!(|bytes: &[u8]| {
     let text = String::from_utf8_lossy(bytes);
@@ -37,7 +42,9 @@ fuzz_target!(|bytes: &[u8]| {
 fn check(tokenizer: &Tokenizer) {
     for text in TEXTS {
         for (add_special, parse_special) in [(false, false), (true, true)] {
-            let Ok(ids) = tokenizer.encode(text, EncodeOptions { add_special, parse_special }) else { continue };
+            let Ok(ids) = tokenizer.encode(text, EncodeOptions { add_special, parse_special }) else {
+                continue;
+            };
             let whole = tokenizer.decode(&ids, false).expect("ids of the vocabulary");
             let mut decoder = tokenizer.decoder().skip_special(false);
             let mut chunks = String::new();
