@@ -93,3 +93,19 @@ fn tokenizers_and_templates_that_make_no_sense() {
 fn hugging_face_folders_that_make_no_sense() {
     check(folders::each);
 }
+
+/// The seeds from which the fuzz target `gguf_model` starts. After a change write them anew with
+/// `AUTARKY_BLESS=1 cargo test -p autarky --test bad_input seeds`.
+#[test]
+fn the_fuzz_seeds_are_the_valid_models() {
+    let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/seeds/gguf_model"));
+    for (name, model) in cases::valid() {
+        let path = folder.join(name).with_extension("gguf");
+        let bytes = model.bytes().unwrap();
+        if std::env::var_os("AUTARKY_BLESS").is_some() {
+            std::fs::create_dir_all(folder).unwrap();
+            std::fs::write(&path, &bytes).unwrap();
+        }
+        assert!(std::fs::read(&path).is_ok_and(|b| b == bytes), "{} is not up to date", path.display());
+    }
+}
