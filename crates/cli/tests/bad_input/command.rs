@@ -183,7 +183,7 @@ fn pipes_and_devices_and_forbidden_files() {
         fs::rename(scratch.path("kept"), hf.join(name)).unwrap();
     }
     let model = scratch.path("model.gguf");
-    fs::set_permissions(&model, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&model, fs::Permissions::from_mode(0o000)).unwrap();
     // The superuser reads everything.
     if fs::File::open(&model).is_err() {
         no_model(&model, &["model.gguf", "ermission denied"]);
