@@ -7,7 +7,7 @@ use autarky_engine::{EngineError, SamplingError};
 use autarky_family::FamilyError;
 use autarky_graph::{CompileError, RunError, WeightError};
 
-use crate::terminal::Style;
+use crate::terminal::{Style, printable, say};
 
 /// What `--help` says about exit codes.
 pub(crate) const HELP: &str = "\
@@ -59,9 +59,13 @@ pub(crate) fn failure(error: &anyhow::Error) -> ExitCode {
     if code == INTERRUPTED {
         return ExitCode::from(code);
     }
-    let style = Style::stderr();
-    eprintln!("{} {}", style.bold_red("error:"), one_line(error));
+    say_error(&one_line(error));
     ExitCode::from(code)
+}
+
+/// Prints what is wrong on stderr. Parts of it may be from a file, which must not drive the terminal.
+pub(crate) fn say_error(text: &str) {
+    say(&format!("{} {}", Style::stderr().bold_red("error:"), printable(text)));
 }
 
 /// The causes, outermost first, without those that the one before repeats, and without line breaks.

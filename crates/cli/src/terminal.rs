@@ -59,10 +59,16 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().map(show).collect()
 }
 
+/// Prints a line on stderr. Where nobody listens, or the disk behind it is full, it is lost: `eprintln!` would end the
+/// program with a panic.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
 /// Prints a warning on stderr, in place of a note that stands there.
 pub(crate) fn warn(text: &str) {
     let clear = if io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
-    eprintln!("{clear}{}", Style::stderr().dim(&format!("warning: {}", printable(text))));
+    say(&format!("{clear}{}", Style::stderr().dim(&format!("warning: {}", printable(text)))));
 }
 
 /// A line on stderr that shows how far something is. It appears after a second, and only on a terminal.

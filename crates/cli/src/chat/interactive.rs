@@ -12,17 +12,18 @@ use rustyline::error::ReadlineError;
 
 use super::session::{Session, Turn};
 use super::slash::{self, HELP, Slash};
-use crate::terminal::{CtrlC, Style, printable};
+use crate::exit::say_error;
+use crate::terminal::{CtrlC, Style, printable, say};
 
 /// Talks until the user leaves.
 pub(crate) fn interactive(session: &mut Session, about: &str) -> Result<()> {
     let mut lines = Lines::open()?;
     let style = Style::stderr();
     if lines.is_terminal() {
-        eprintln!("{}", style.dim(&format!("{about}. /help lists the commands, Ctrl-D leaves.")));
+        say(&style.dim(&format!("{about}. /help lists the commands, Ctrl-D leaves.")));
         if !session.is_chat() {
             let what = "This model has no chat template: it continues what you type. An empty line goes on.";
-            eprintln!("{}", style.dim(what));
+            say(&style.dim(what));
         }
     }
     let mut last = None;
@@ -39,12 +40,12 @@ pub(crate) fn interactive(session: &mut Session, about: &str) -> Result<()> {
                 match stream(session, if goes_on { None } else { Some(text) })? {
                     Ok(turn) => {
                         if io::stderr().is_terminal() {
-                            eprintln!("{}", style.dim(&stats(&turn)));
+                            say(&style.dim(&stats(&turn)));
                         }
                         last = Some(turn);
                     }
                     // What is wrong with one message does not end the conversation.
-                    Err(error) => eprintln!("{} {error:#}", style.bold_red("error:")),
+                    Err(error) => say_error(&format!("{error:#}")),
                 }
             }
         }
@@ -226,7 +227,7 @@ impl Lines {
                         Err(ReadlineError::Interrupted) if interrupted => return Ok(None),
                         Err(ReadlineError::Interrupted) => {
                             interrupted = true;
-                            eprintln!("{}", Style::stderr().dim("(Ctrl-C again or Ctrl-D leaves)"));
+                            say(&Style::stderr().dim("(Ctrl-C again or Ctrl-D leaves)"));
                         }
                         Err(error) => return Err(error).context("cannot read from the terminal"),
                     }

@@ -12,7 +12,7 @@ use crate::args::RunArgs;
 use crate::chat::{Session, Template, interactive, stats, stream};
 use crate::exit::{Interrupted, Usage};
 use crate::load;
-use crate::terminal::{CtrlC, Note, Style, printable};
+use crate::terminal::{CtrlC, Note, Style, printable, say};
 
 pub(super) fn run(args: &RunArgs) -> Result<()> {
     let sampling = args.sampling.options().map_err(|e| Usage(e.to_string()))?;
@@ -67,7 +67,7 @@ pub(super) fn run(args: &RunArgs) -> Result<()> {
     }
     let turn = stream(&mut session, Some(&prompt))??;
     if io::stderr().is_terminal() {
-        eprintln!("{}", Style::stderr().dim(&stats(&turn)));
+        say(&Style::stderr().dim(&stats(&turn)));
     }
     match turn.generated.reason {
         StopReason::Cancelled => Err(Interrupted.into()),

@@ -369,3 +369,28 @@ fn numbers_that_make_no_sense() {
         ended.calm();
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn nobody_listens_to_errors() {
+    let scratch = Scratch::new();
+    let absent = scratch.text("absent.gguf");
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let end = ended(program().args(["inspect", &absent]).stderr(full).spawn().unwrap(), None);
+    assert_eq!(end.code, INPUT, "{end:?}");
+    let mut child = program().args(["inspect", &absent]).spawn().unwrap();
+    drop(child.stderr.take());
+    assert_eq!(ended(child, None).code, INPUT);
+}
+
+/// What a file says is shown, and not obeyed by the terminal.
+#[test]
+fn errors_do_not_drive_the_terminal() {
+    let scratch = Scratch::new();
+    let refusal = "{{ raise_exception('\u{1b}]0;title\u{7}\u{1b}[2J\u{9b}1m') }}";
+    let model = dense().with("tokenizer.chat_template", refusal);
+    fs::write(scratch.path("model.gguf"), model.bytes().unwrap()).unwrap();
+    let end = autarky(["run", &scratch.text("model.gguf"), "-p", "a", "--device", "reference"]);
+    end.refused(INPUT, &["title", "refuses"]);
+    assert!(!end.err.trim_end().contains(char::is_control), "{end:?}");
+}

@@ -13,7 +13,7 @@ use crate::terminal::printable;
 const SHOWN: usize = 8;
 const CHARACTERS: usize = 100;
 /// The longest `config.json` that is looked into.
-const MAX_CONFIG: u64 = 1 << 20;
+const MAX_CONFIG: u64 = 1 << 19;
 
 /// Every key with its value; arrays as their length and first values.
 pub(super) fn json(source: &Source, path: &Path) -> Value {
