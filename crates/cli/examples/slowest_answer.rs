@@ -37,6 +37,9 @@ static ALLOCATOR: memory::Counting = memory::Counting;
 /// A case that took longer is tried again, and the shortest time counts: others use the machine, too.
 const TRIES: usize = 5;
 
+/// Gives its cases one by one.
+type Group = fn(&mut Each<'_>);
+
 struct Measured {
     what: String,
     time: Duration,
@@ -46,7 +49,7 @@ struct Measured {
 
 fn main() {
     let scratch = tempfile::tempdir().expect("a temporary folder");
-    let groups: [(&str, fn(&mut Each<'_>)); 5] = [
+    let groups: [(&str, Group); 5] = [
         ("GGUF, damaged byte by byte", gguf_bytes::each),
         ("GGUF models without sense", gguf_models::each),
         ("tokenizers and templates", tokenizers::each),
