@@ -4,9 +4,10 @@
 #![no_main]
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arbitrary::{Arbitrary, Unstructured};
+use autarky_cpu::{Cpu, CpuOptions};
 use autarky_family::Model;
 use autarky_format::gguf::{Array, Value};
 use autarky_fuzz::models::{self, Gguf, Tensor};
@@ -164,6 +165,9 @@ fn small_tensor(name: &str, dtype: u8, shape: &[u8; 3]) -> Tensor {
     Tensor::new(name, dtype, &shape)
 }
 
+/// One for all inputs: its threads stay.
+static CPU: OnceLock<Cpu> = OnceLock::new();
+
 /// What commands do with a model: open it, count its memory, tokenize, and compute.
 fn use_model(path: &Path) {
     let model = match Model::open(path) {
@@ -187,14 +191,20 @@ fn use_model(path: &Path) {
     if model.graph().parameters() > 1 << 16 || model.graph().cache_width() > 1 << 12 {
         return;
     }
-    let mut program = Reference
-        .compile(Arc::clone(model.graph()), model.weights(), limits)
-        .expect("open has found and checked every weight");
-    let (tokens, outputs) = ([0, 0, 0], [1, 2]);
-    let sequences = [SequenceStep { position: 0, tokens: 3, blocks: &[0] }];
-    let step = Step { tokens: &tokens, sequences: &sequences, outputs: &outputs, inputs: &[] };
-    program.run(&step).expect("a step within the limits");
-    assert_eq!(program.output(0).len(), 2 * model.config().vocabulary);
+    let cpu = CPU.get_or_init(|| {
+        Cpu::new(CpuOptions { threads: Some(2), ..CpuOptions::default() }).expect("a device")
+    });
+    let devices: [&dyn Device; 2] = [&Reference, cpu];
+    for device in devices {
+        let mut program = device
+            .compile(Arc::clone(model.graph()), model.weights(), limits)
+            .expect("open has found and checked every weight");
+        let (tokens, outputs) = ([0, 0, 0], [1, 2]);
+        let sequences = [SequenceStep { position: 0, tokens: 3, blocks: &[0] }];
+        let step = Step { tokens: &tokens, sequences: &sequences, outputs: &outputs, inputs: &[] };
+        program.run(&step).expect("a step within the limits");
+        assert_eq!(program.output(0).len(), 2 * model.config().vocabulary);
+    }
 }
 
 fuzz_target!(|bytes: &[u8]| {

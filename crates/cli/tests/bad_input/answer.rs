@@ -4,10 +4,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use autarky_engine::{Engine, Options, Sequence, memory};
+use autarky_cpu::{Cpu, CpuOptions};
+use autarky_engine::{Engine, EngineError, Options, Sequence, memory};
 use autarky_family::Model;
 use autarky_graph::reference::Reference;
-use autarky_graph::{CacheDType, Limits};
+use autarky_graph::{CacheDType, Device, Limits};
 use autarky_text::{ChatTemplate, EncodeOptions, Message, RenderOptions, Spec, Tokenizer};
 
 use crate::memory::peak;
@@ -58,18 +59,25 @@ fn everything(path: &Path) -> Result<(), String> {
         tokenizer.encode(&text.map_err(|e| named(&e))?, options).map_err(|e| named(&e))?;
     }
 
+    logits(&model, &Reference).map_err(|e| named(&e))?;
+    CPU.with(|cpu| logits(&model, cpu)).map_err(|e| named(&e))
+}
+
+thread_local! {
+    static CPU: Cpu = Cpu::new(CpuOptions { threads: Some(2), ..CpuOptions::default() }).expect("the best there is");
+}
+
+/// The logits of a few tokens.
+fn logits(model: &Model, device: &dyn Device) -> Result<(), EngineError> {
     let options = Options { context: 8, sequences: 1, chunk: 4, outputs: 4, cache: CacheDType::F32 };
-    let engine = Engine::new(&Reference, Arc::clone(model.graph()), model.weights(), options);
-    let mut engine = engine.map_err(|e| named(&e))?;
+    let mut engine = Engine::new(device, Arc::clone(model.graph()), model.weights(), options)?;
     let mut sequence = Sequence::new();
-    sequence.push(&[1, 0, 0]);
+    sequence.push(&[1, 0, 0, 0, 0]);
     let mut seen = 0;
-    engine
-        .each_logits(&mut sequence, &mut |_, logits| -> Result<(), autarky_engine::EngineError> {
-            seen += logits.len();
-            Ok(())
-        })
-        .map_err(|e| named(&e))?;
-    assert_eq!(seen, 3 * model.config().vocabulary);
+    engine.each_logits(&mut sequence, &mut |_, logits| -> Result<(), EngineError> {
+        seen += logits.len();
+        Ok(())
+    })?;
+    assert_eq!(seen, 5 * model.config().vocabulary);
     Ok(())
 }

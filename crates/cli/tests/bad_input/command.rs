@@ -394,3 +394,16 @@ fn errors_do_not_drive_the_terminal() {
     end.refused(INPUT, &["title", "refuses"]);
     assert!(!end.err.trim_end().contains(char::is_control), "{end:?}");
 }
+
+/// Weights that are no numbers are the file's right; a token cannot be chosen from what comes of them.
+#[test]
+fn a_model_of_nothing_but_nan() {
+    let scratch = Scratch::new();
+    let mut model = dense();
+    model.tensor("output.weight").data.fill(0xff);
+    fs::write(scratch.path("model.gguf"), model.bytes().unwrap()).unwrap();
+    for device in ["cpu", "reference"] {
+        let end = autarky(["run", &scratch.text("model.gguf"), "-p", "a", "--device", device]);
+        end.refused(FAILURE, &["NaN", "damaged"]);
+    }
+}
