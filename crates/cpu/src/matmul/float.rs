@@ -5,11 +5,6 @@ use super::lanes::Lanes;
 use super::{ROW_BLOCK, ScratchParts, Task};
 use autarky_quant::DType;
 
-/// Panels that a row runs over side by side, so that a sum's chain of additions does not wait for itself.
-const SIDE_BY_SIDE: usize = 4;
-/// How far ahead of its use packed weights are fetched, in bytes of each panel.
-const PREFETCH: usize = 1024;
-
 /// How a float type is packed, as a type parameter.
 trait Float {
     const DTYPE: DType;
@@ -96,19 +91,20 @@ unsafe fn product_of<V: Lanes, F: Float, const M: usize>(task: &Task<'_>, scratc
     let (start, end) = task.rows;
     // SAFETY: as the caller's.
     unsafe {
-        if end - start <= 2 {
-            for row in start..end {
-                let mut panel = task.panels.0;
-                while task.panels.1 - panel >= SIDE_BY_SIDE {
-                    one_row::<V, F, SIDE_BY_SIDE>(task, panel, row);
-                    panel += SIDE_BY_SIDE;
-                }
-                while panel < task.panels.1 {
-                    one_row::<V, F, 1>(task, panel, row);
-                    panel += 1;
-                }
-            }
-            return;
+        // Sums that fit the registers beside the weights: more would be spilled in the innermost loop.
+        let most = if M >= 12 { 8 } else { 5 };
+        match end - start {
+            1 => return few_rows::<V, F, 1, 4>(task),
+            2 => return few_rows::<V, F, 2, 2>(task),
+            3 if most >= 6 => return few_rows::<V, F, 3, 2>(task),
+            3 => return few_rows::<V, F, 3, 1>(task),
+            4 if most >= 8 => return few_rows::<V, F, 4, 2>(task),
+            4 => return few_rows::<V, F, 4, 1>(task),
+            5 => return few_rows::<V, F, 5, 1>(task),
+            6 if most >= 6 => return few_rows::<V, F, 6, 1>(task),
+            7 if most >= 7 => return few_rows::<V, F, 7, 1>(task),
+            8 if most >= 8 => return few_rows::<V, F, 8, 1>(task),
+            _ => {}
         }
         for first in (start..end).step_by(ROW_BLOCK) {
             let rows = ROW_BLOCK.min(end - first);
@@ -119,51 +115,75 @@ unsafe fn product_of<V: Lanes, F: Float, const M: usize>(task: &Task<'_>, scratc
     }
 }
 
-/// One row against `P` panels.
+/// `R` rows against the task's panels, `P` at a time: side by side, so that a sum's chain of additions does not wait for
+/// itself.
 ///
 /// # Safety
-/// As [`product`].
+/// As [`product`]; the task has `R` rows.
 #[inline(always)]
-unsafe fn one_row<V: Lanes, F: Float, const P: usize>(task: &Task<'_>, panel: usize, row: usize) {
-    let cols = task.weight.cols();
-    // SAFETY: pointers stay inside the panels and the activations' row.
+unsafe fn few_rows<V: Lanes, F: Float, const R: usize, const P: usize>(task: &Task<'_>) {
+    let mut panel = task.panels.0;
+    // SAFETY: as the caller's.
     unsafe {
-        let mut totals = [V::splat(0.0); P];
+        while task.panels.1 - panel >= P {
+            few_panels::<V, F, R, P>(task, panel);
+            panel += P;
+        }
+        while panel < task.panels.1 {
+            few_panels::<V, F, R, 1>(task, panel);
+            panel += 1;
+        }
+    }
+}
+
+/// `R` rows against `P` panels.
+///
+/// # Safety
+/// As [`few_rows`].
+#[inline(always)]
+unsafe fn few_panels<V: Lanes, F: Float, const R: usize, const P: usize>(task: &Task<'_>, panel: usize) {
+    let cols = task.weight.cols();
+    let first = task.rows.0;
+    // SAFETY: pointers stay inside the panels and the activations' rows.
+    unsafe {
+        let mut totals = [[V::splat(0.0); P]; R];
         for chunk in 0..cols.div_ceil(CHUNK) {
             let len = (cols - chunk * CHUNK).min(CHUNK);
             // Only the last chunk is shorter, so the earlier ones are full.
             let offset = chunk * CHUNK * PANEL_ROWS * F::DTYPE.block_bytes();
-            let x = task.activations.floats(chunk, row);
+            let x = task.activations.floats(chunk, first);
             let mut at = [std::ptr::null(); P];
             for (p, at) in at.iter_mut().enumerate() {
                 *at = task.weight.panel(panel + p).add(offset);
             }
-            let mut parts = [V::splat(0.0); P];
-            let step = 2 * PANEL_ROWS * F::DTYPE.block_bytes();
-            for pair in 0..len / 2 {
-                let (x0, x1) = (V::splat(*x.add(2 * pair)), V::splat(*x.add(2 * pair + 1)));
-                for (part, at) in parts.iter_mut().zip(at) {
-                    for line in (0..step).step_by(64) {
-                        super::prefetch(at.wrapping_add(PREFETCH + pair * step + line));
+            let mut parts = [[V::splat(0.0); P]; R];
+            for k in (0..len - len % 2).step_by(2) {
+                for (p, at) in at.iter().enumerate() {
+                    let [w0, w1] = F::two::<V>(*at, k);
+                    for (r, parts) in parts.iter_mut().enumerate() {
+                        let x = x.add(r * CHUNK + k);
+                        parts[p] = w1.fma(V::splat(*x.add(1)), w0.fma(V::splat(*x), parts[p]));
                     }
-                    let [w0, w1] = F::two::<V>(at, 2 * pair);
-                    *part = w1.fma(x1, w0.fma(x0, *part));
                 }
             }
             if len % 2 == 1 {
-                let x0 = V::splat(*x.add(len - 1));
-                for (part, at) in parts.iter_mut().zip(at) {
-                    *part = F::one::<V>(at, len - 1).fma(x0, *part);
+                for (p, at) in at.iter().enumerate() {
+                    let w = F::one::<V>(*at, len - 1);
+                    for (r, parts) in parts.iter_mut().enumerate() {
+                        parts[p] = w.fma(V::splat(*x.add(r * CHUNK + len - 1)), parts[p]);
+                    }
                 }
             }
-            for (total, part) in totals.iter_mut().zip(parts) {
-                *total = total.add(part);
+            for (total, part) in totals.as_flattened_mut().iter_mut().zip(parts.as_flattened()) {
+                *total = total.add(*part);
             }
         }
-        for (p, total) in totals.iter().enumerate() {
-            let mut sums = [0.0; PANEL_ROWS];
-            total.store(sums.as_mut_ptr());
-            task.store(row, panel + p, sums.as_ptr());
+        for (r, totals) in totals.iter().enumerate() {
+            for (p, total) in totals.iter().enumerate() {
+                let mut sums = [0.0; PANEL_ROWS];
+                total.store(sums.as_mut_ptr());
+                task.store(first + r, panel + p, sums.as_ptr());
+            }
         }
     }
 }
@@ -199,21 +219,49 @@ unsafe fn many_rows<V: Lanes, F: Float, const M: usize>(
             at = at.add(float_len(F::DTYPE, len) * PANEL_ROWS * F::DTYPE.block_bytes());
             let weights = &floats[..len];
             let mut row = 0;
-            while rows - row >= M {
-                block::<V, M>(task, weights, chunk, first + row, &mut sums[row..]);
-                row += M;
-            }
-            while rows - row >= 3 {
-                block::<V, 3>(task, weights, chunk, first + row, &mut sums[row..]);
-                row += 3;
-            }
             while row < rows {
-                block::<V, 1>(task, weights, chunk, first + row, &mut sums[row..]);
-                row += 1;
+                let rest = rows - row;
+                // Blocks as equal as can be: a short one cannot hide the latency of its multiply-adds.
+                let block = if rest >= 2 * M { M } else { rest.div_ceil(rest.div_ceil(M)) };
+                any_block::<V, M>(task, weights, chunk, first + row, &mut sums[row..row + block]);
+                row += block;
             }
         }
         for (row, sums) in sums[..rows].iter().enumerate() {
             task.store(first + row, panel, sums.as_ptr());
+        }
+    }
+}
+
+/// As many rows from `row` on as there are `sums`, `M` at most and 12 in any case, against a chunk of floats.
+///
+/// # Safety
+/// As [`product`].
+#[inline(always)]
+unsafe fn any_block<V: Lanes, const M: usize>(
+    task: &Task<'_>,
+    weights: &[[f32; PANEL_ROWS]],
+    chunk: usize,
+    row: usize,
+    sums: &mut [[f32; PANEL_ROWS]],
+) {
+    const { assert!(M <= 12) };
+    // SAFETY: the caller's promise.
+    unsafe {
+        match sums.len() {
+            1 => block::<V, 1>(task, weights, chunk, row, sums),
+            2 => block::<V, 2>(task, weights, chunk, row, sums),
+            3 => block::<V, 3>(task, weights, chunk, row, sums),
+            4 => block::<V, 4>(task, weights, chunk, row, sums),
+            5 if M >= 5 => block::<V, 5>(task, weights, chunk, row, sums),
+            6 if M >= 6 => block::<V, 6>(task, weights, chunk, row, sums),
+            7 if M >= 7 => block::<V, 7>(task, weights, chunk, row, sums),
+            8 if M >= 8 => block::<V, 8>(task, weights, chunk, row, sums),
+            9 if M >= 9 => block::<V, 9>(task, weights, chunk, row, sums),
+            10 if M >= 10 => block::<V, 10>(task, weights, chunk, row, sums),
+            11 if M >= 11 => block::<V, 11>(task, weights, chunk, row, sums),
+            12 if M >= 12 => block::<V, 12>(task, weights, chunk, row, sums),
+            rows => unreachable!("a block of {rows} rows"),
         }
     }
 }
