@@ -50,13 +50,24 @@ fn to_floats(dtype: DType, blocks: &[u8]) -> Vec<f32> {
 /// The most that a quantizer may be off in this block: `(largest error, root mean square error)`.
 ///
 /// `peak` is the largest magnitude, `range` what lies between the smallest and the largest number, 0 included. A scale
-/// that is stored as f16 is off by 2^-11 of itself, which moves the block's ends by as much.
+/// that is stored as f16 is off by 2^-11 of itself, or by 2^-25 below the normal numbers, which moves the block's ends
+/// by as much times the largest whole number that it multiplies.
 fn bound(dtype: DType, values: &[f32]) -> (f32, f32) {
     let peak = values.iter().fold(0.0, |peak: f32, value| peak.max(value.abs()));
     let low = values.iter().fold(0.0, |low: f32, value| low.min(*value));
     let high = values.iter().fold(0.0, |high: f32, value| high.max(*value));
     let range = high - low;
-    let half_ulp = peak / 2048.0;
+    let multiples = match dtype {
+        DType::F32 | DType::F16 | DType::BF16 | DType::MXFP4 => 1.0,
+        DType::Q4_0 | DType::Q4_1 | DType::Q5_0 | DType::Q5_1 => 32.0,
+        DType::Q8_0 | DType::IQ4_NL => 128.0,
+        DType::Q2_K => 15.0 * 3.0,
+        DType::Q3_K => 32.0 * 4.0,
+        DType::Q4_K => 63.0 * 15.0,
+        DType::Q5_K => 63.0 * 31.0,
+        DType::Q6_K | DType::IQ4_XS => 128.0 * 32.0,
+    };
+    let half_ulp = f32::max(peak / 2048.0, multiples * 2.0f32.powi(-25));
     let each = |largest: f32| (largest, largest);
     let mean = |rms: f32| (f32::INFINITY, rms);
     match dtype {
