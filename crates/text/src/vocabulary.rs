@@ -173,7 +173,7 @@ fn byte_of(token: &str) -> Option<u8> {
 /// Tokens of a vocabulary; the largest in use have 262 thousand.
 pub(crate) const MOST_TOKENS: usize = 1 << 19;
 /// Merges; the largest vocabularies in use have 515 thousand.
-pub(crate) const MOST_MERGES: usize = 1 << 20;
+pub(crate) const MOST_MERGES: usize = 5 << 17;
 
 /// Refuses more tokens or merges than any model has, before they are copied.
 pub(crate) fn check_counts(tokens: usize, merges: usize) -> Result<(), TokenizerError> {
