@@ -35,7 +35,7 @@ impl Vocabulary {
     ) -> Result<(Self, TextIds<'a>), TokenizerError> {
         let size = spec.tokens.len();
         check(spec)?;
-        let mut ids = TextIds::with_capacity_and_hasher(size, Default::default());
+        let ids = ids_by_text(&spec.tokens)?;
         let mut lookup = FastMap::with_capacity_and_hasher(size, Default::default());
         let mut bytes = Vec::with_capacity(spec.tokens.iter().map(String::len).sum());
         let mut offsets = Vec::with_capacity(size + 1);
@@ -50,11 +50,6 @@ impl Vocabulary {
             let kind =
                 if byte.is_some() && declared == TokenType::Normal { TokenType::Byte } else { declared };
             types.push(kind);
-            if !text.is_empty()
-                && let Some(first) = ids.insert(text.as_str(), id)
-            {
-                return Err(TokenizerError::DuplicateToken { text: text.clone(), first, second: id });
-            }
             let begin = bytes.len();
             match (kind, byte) {
                 (TokenType::Byte, Some(byte)) => {
@@ -168,6 +163,19 @@ fn byte_of(token: &str) -> Option<u8> {
         return None;
     }
     u8::from_str_radix(digits, 16).ok()
+}
+
+/// The ids by the tokens' texts, made first so that a vocabulary with duplicates costs little.
+fn ids_by_text(tokens: &[String]) -> Result<TextIds<'_>, TokenizerError> {
+    let mut ids = TextIds::with_capacity_and_hasher(tokens.len(), Default::default());
+    for (text, second) in tokens.iter().zip(0_u32..) {
+        if !text.is_empty()
+            && let Some(first) = ids.insert(text.as_str(), second)
+        {
+            return Err(TokenizerError::DuplicateToken { text: text.clone(), first, second });
+        }
+    }
+    Ok(ids)
 }
 
 /// Tokens of a vocabulary; the largest in use have 262 thousand.
