@@ -35,9 +35,8 @@ use std::time::{Duration, Instant};
 
 /// How long a worker looks for the next step before it parks. Decoding asks for a step every few milliseconds.
 const SPIN_BETWEEN_STEPS: Duration = Duration::from_micros(200);
-/// How long a thread in a barrier spins before it yields its core between looks. Where another program keeps a core
-/// busy, two of our threads share one, and each barrier costs this time: it is little above what phases differ by.
-const SPIN_IN_BARRIER: Duration = Duration::from_micros(15);
+/// How long a thread in a barrier spins before it yields its core between looks.
+const SPIN_IN_BARRIER: Duration = Duration::from_micros(50);
 /// How long it yields before it naps between looks.
 const YIELD_IN_BARRIER: Duration = Duration::from_millis(2);
 /// Looks between two readings of the clock.
