@@ -10,7 +10,8 @@ use std::hint::black_box;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-const ROUNDS: usize = 5;
+/// Rounds of reading memory: each takes some hundredths of a second.
+const BANDWIDTH_ROUNDS: usize = 10;
 /// Rounds of the loops on registers, which are shorter.
 const SHORT_ROUNDS: usize = 40;
 
@@ -76,14 +77,15 @@ pub fn bf16_flops(isa: Isa, pool: &Pool) -> f64 {
     }
 }
 
-/// Bytes a second that all threads together read from memory, in sequence, from an array of `bytes` bytes. To measure
-/// memory and not a cache, `bytes` has to be several times the last-level cache; 512 MiB is enough for most machines.
+/// Bytes a second that all threads together read from memory, in sequence, from an array of `bytes` bytes: the bytes
+/// over the time from the first thread's start to the last one's end, of the best round. To measure memory and not a
+/// cache, `bytes` has to be several times the last-level cache; 512 MiB is enough for most machines.
 ///
 /// # Panics
 /// When there is no memory for the array.
 pub fn read_bandwidth(pool: &Pool, bytes: usize) -> f64 {
     const BLOCK: usize = 64 << 10;
-    /// Blocks that a thread takes at a time: a quarter of a millisecond or less, seldom interrupted.
+    /// Blocks that a thread takes at a time.
     const SPAN: usize = 16;
     let blocks = (bytes / BLOCK).max(pool.threads());
     let memory = AlignedBytes::uninit(blocks * BLOCK).expect("memory to measure bandwidth with");
@@ -94,31 +96,30 @@ pub fn read_bandwidth(pool: &Pool, bytes: usize) -> f64 {
             unsafe { ((start + range.start * BLOCK) as *mut u8).write_bytes(1, range.len() * BLOCK) };
         });
     });
-    let mut best = 0.0f64;
-    for _ in 0..ROUNDS {
-        let rates = Mutex::new(0.0);
-        pool.run(&|worker| {
-            let mut times = Vec::with_capacity(blocks / SPAN + 1);
+    let best = Mutex::new(0.0f64);
+    pool.run(&|worker| {
+        for _ in 0..BANDWIDTH_ROUNDS {
+            worker.barrier();
+            let begin = Instant::now();
             worker.for_each(blocks, SPAN, |range| {
-                let begin = Instant::now();
-                for block in range.clone() {
+                for block in range {
                     // SAFETY: written above; nothing writes it now.
                     let words = unsafe {
                         std::slice::from_raw_parts((start + block * BLOCK) as *const u64, BLOCK / 8)
                     };
                     black_box(read(words));
                 }
-                times.push(begin.elapsed().as_secs_f64() / range.len() as f64);
             });
-            times.sort_by(f64::total_cmp);
-            if let Some(median) = times.get(times.len() / 2) {
-                *rates.lock().unwrap_or_else(PoisonError::into_inner) += BLOCK as f64 / median;
+            worker.barrier();
+            if worker.index() == 0 {
+                let rate = (blocks * BLOCK) as f64 / begin.elapsed().as_secs_f64();
+                let mut best = best.lock().unwrap_or_else(PoisonError::into_inner);
+                *best = best.max(rate);
             }
-        });
-        best = best.max(rates.into_inner().unwrap_or_else(PoisonError::into_inner));
-    }
+        }
+    });
     drop(memory);
-    best
+    best.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Reads every word, in the widest loads that the processor has.
