@@ -1,10 +1,14 @@
 #!/usr/bin/env python3
-"""Times llama.cpp on a GGUF file and prints one line of JSON with the keys of `autarky bench --json`.
+"""Times llama.cpp on a GGUF file: the peer of `autarky bench --turns`, with the same sizes, lines and keys.
 
-Calls llama.cpp's C interface directly, as its own llama-bench does: one call for the prompt, logits of its last
-token only, then one call a token; no sampling. The first of the runs warms up and is not counted.
+Calls llama.cpp's C interface directly, as its own llama-bench and llama-batched-bench do: calls of up to 2048 tokens for
+the prompts, logits of each one's last token only, then one call a step with one token of every sequence; no sampling.
+Prints {"ready": true} when loaded, filled to the depth and warm; then a line of JSON with a round's speeds for each line
+of standard input; and at its end what was run and how it was built.
 
-usage: llama_cpp_bench.py MODEL [--prompt N] [--generate N] [--depth N] [--threads N] [--runs N] [--flash-attention]
+usage: llama_cpp_bench.py MODEL [--prompt N] [--generate N] [--depth N] [--sequences N] [--threads N]
+       llama_cpp_bench.py MODEL --first-token   the seconds from opening the file to the first token's logits, Python's
+                                                own start not counted
 """
 
 import argparse
@@ -12,87 +16,116 @@ import json
 import os
 import random
 import resource
-import statistics
 import sys
 import time
 from pathlib import Path
 
 import llama_cpp as lib
 
+BATCH = 2048  # tokens in a call; llama.cpp cuts them into micro-batches
 MICRO_BATCH = 512  # llama.cpp's default
+CACHE_UNIT = 256  # llama.cpp rounds a sequence's cache up to this
+WARM_UP = 512, 8  # prompt tokens and steps of the first round, which is not timed
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("model")
-    parser.add_argument("--prompt", type=int, default=512)
-    parser.add_argument("--generate", type=int, default=64)
-    parser.add_argument("--depth", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--flash-attention", action="store_true")
+    for flag, default in [("prompt", 512), ("generate", 64), ("depth", 0), ("sequences", 1), ("threads", os.cpu_count())]:
+        parser.add_argument(f"--{flag}", type=int, default=default)
+    parser.add_argument("--first-token", action="store_true")
     return parser.parse_args()
 
 
-def open_model(args):
-    quiet = lib.llama_log_callback(lambda level, text, data: None)
-    lib.llama_log_set(quiet, None)
-    open_model.quiet = quiet  # the library keeps the pointer only
-    lib.llama_backend_init()
-    model = lib.llama_model_load_from_file(args.model.encode(), lib.llama_model_default_params())
-    if not model:
-        sys.exit(f"llama.cpp cannot load {args.model}")
-    params = lib.llama_context_default_params()
-    params.n_ctx = args.depth + args.prompt + args.generate + 8
-    params.n_batch = 2048
-    params.n_ubatch = MICRO_BATCH
-    params.n_threads = params.n_threads_batch = args.threads
-    on, auto = lib.LLAMA_FLASH_ATTN_TYPE_ENABLED, lib.LLAMA_FLASH_ATTN_TYPE_AUTO
-    params.flash_attn_type = on if args.flash_attention else auto
-    context = lib.llama_init_from_model(model, params)
-    if not context:
-        sys.exit("llama.cpp cannot make a context")
-    return model, context
+class Engine:
+    def __init__(self, args) -> None:
+        self.depth, self.sequences = args.depth, args.sequences
+        self.quiet = lib.llama_log_callback(lambda level, text, data: None)  # the library keeps the pointer only
+        lib.llama_log_set(self.quiet, None)
+        lib.llama_backend_init()
+        self.model = lib.llama_model_load_from_file(args.model.encode(), lib.llama_model_default_params())
+        if not self.model:
+            sys.exit(f"llama.cpp cannot load {args.model}")
+        params = lib.llama_context_default_params()
+        positions = args.depth + args.prompt + args.generate + 8
+        params.n_ctx = args.sequences * -(-positions // CACHE_UNIT) * CACHE_UNIT
+        params.n_seq_max = args.sequences
+        params.n_batch = BATCH
+        params.n_ubatch = MICRO_BATCH
+        params.n_threads = params.n_threads_batch = args.threads
+        self.context = lib.llama_init_from_model(self.model, params)
+        if not self.context:
+            sys.exit("llama.cpp cannot make a context")
+        self.memory = lib.llama_get_memory(self.context)
+        self.vocabulary = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(self.model))
+        self.batch = lib.llama_batch_init(BATCH, 0, 1)
+        self.positions = [0] * args.sequences
+
+    def push(self, tokens: int) -> None:
+        """Computes `tokens` random tokens more of every sequence, one sequence after another."""
+        batch, batch.n_tokens = self.batch, 0
+        for sequence in range(self.sequences):
+            for left in range(tokens, 0, -1):
+                i = batch.n_tokens
+                batch.token[i] = random.randrange(self.vocabulary)
+                batch.pos[i] = self.positions[sequence]
+                batch.n_seq_id[i] = 1
+                batch.seq_id[i][0] = sequence
+                batch.logits[i] = left == 1
+                batch.n_tokens += 1
+                self.positions[sequence] += 1
+                if batch.n_tokens == BATCH:
+                    self.decode()
+        self.decode()
+
+    def decode(self) -> None:
+        if self.batch.n_tokens and lib.llama_decode(self.context, self.batch):
+            sys.exit("llama_decode failed")
+        self.batch.n_tokens = 0
+        lib.llama_synchronize(self.context)
+
+    def time(self, prompt: int, generate: int) -> dict:
+        """A round from the depth on; what the round before left in the cache is cut off first."""
+        for sequence in range(self.sequences):
+            lib.llama_memory_seq_rm(self.memory, sequence, self.depth, -1)
+            self.positions[sequence] = self.depth
+        begin = time.perf_counter()
+        self.push(prompt)
+        middle = time.perf_counter()
+        for _ in range(generate):
+            self.push(1)
+        end = time.perf_counter()
+        return {
+            "prefill_tokens_per_second": self.sequences * prompt / (middle - begin),
+            "decode_tokens_per_second": self.sequences * generate / (end - middle) if generate else None,
+        }
+
+
+def say(fields: dict) -> None:
+    print(json.dumps(fields), flush=True)
 
 
 def main() -> None:
     args = arguments()
-    model, context = open_model(args)
-    tokens = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model))
-
-    def decode(count: int) -> None:
-        ids = (lib.llama_token * count)(*(random.randrange(tokens) for _ in range(count)))
-        if lib.llama_decode(context, lib.llama_batch_get_one(ids, count)):
-            sys.exit("llama_decode failed")
-
-    def run() -> tuple[float, float]:
-        lib.llama_memory_clear(lib.llama_get_memory(context), True)
-        for start in range(0, args.depth, 2048):
-            decode(min(2048, args.depth - start))
-        begin = time.perf_counter()
-        decode(args.prompt)
-        lib.llama_synchronize(context)
-        middle = time.perf_counter()
-        for _ in range(args.generate):
-            decode(1)
-            lib.llama_synchronize(context)
-        return args.prompt / (middle - begin), args.generate / (time.perf_counter() - middle)
-
-    runs = [run() for _ in range(args.runs + 1)][1:]
     flags = Path(sys.prefix, "llama_cpp.flags")
     report = {
-        "engine": "llama.cpp",
         "version": f"llama-cpp-python {lib.__version__}",
-        "prefill_tokens_per_second": statistics.median(prefill for prefill, _ in runs),
-        "decode_tokens_per_second": statistics.median(decode for _, decode in runs),
         "threads": args.threads,
-        "runs": args.runs,
-        "flash_attention": "on" if args.flash_attention else "auto",
-        "resident_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "isa": " ".join(lib.llama_print_system_info().decode().split()),
+        "isa": " ".join(lib.llama_print_system_info().decode().replace("|", " ").replace(" = 1", "").split()),
         "flags": flags.read_text().strip() if flags.exists() else "unknown: not built by bench/peers/setup.sh",
     }
-    print(json.dumps(report))
+    if args.first_token:
+        begin = time.perf_counter()
+        Engine(args).push(6)
+        say({"first_token_seconds": time.perf_counter() - begin, **report})
+        return
+    engine = Engine(args)
+    engine.push(args.depth)
+    engine.time(min(args.prompt, WARM_UP[0]), min(args.generate, WARM_UP[1]))
+    say({"ready": True})
+    for _ in sys.stdin:
+        say(engine.time(args.prompt, args.generate))
+    say({**report, "resident_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024})
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `tidy` | checks the house rules that the compiler and clippy do not know |
 //! | `fuzz` | builds the targets of `fuzz/` with coverage and runs each for a while |
-//! | `bench-peers` | times `autarky bench` and llama.cpp in turns and writes a receipt |
+//! | `bench-peers` | times autarky beside other engines in turns, and writes a receipt and the README's table |
 //!
 //! A chore prints what is wrong and what to do, and exits non-zero.
 
@@ -31,7 +31,7 @@ enum Chore {
     Tidy,
     /// Build the fuzz targets with coverage and run each of them.
     Fuzz(fuzz::FuzzArgs),
-    /// Time autarky and llama.cpp in turns on one model and write a receipt.
+    /// Time autarky beside other engines in turns, and write a receipt and the README's table of speeds.
     BenchPeers(peers::PeersArgs),
 }
 

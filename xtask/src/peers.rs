@@ -1,12 +1,18 @@
-//! Times `autarky bench` and llama.cpp in turns on one model, and writes a receipt with every raw row.
+//! Times autarky beside other engines, row by row of a table, and writes a receipt with every raw row.
 //!
-//! Both engines run as processes of their own, one at a time, on the same file with the same threads, prompt and number
-//! of generated tokens. They alternate, and the one that goes first alternates too, so that a machine that slows down
-//! slows both. What counts is the median of the rounds; the spread is in the receipt.
+//! Both engines of a row are loaded at once and take turns on the same sizes, and the one that goes first changes from
+//! round to round, so that a machine that slows down slows both. An engine that waits uses no processor. Where two
+//! copies of a model do not fit in memory, each round loads each engine anew. What counts is the median of the rounds;
+//! the spread is in the receipt.
 
+mod engine;
 mod machine;
 mod processor_time;
+mod readme;
 mod receipt;
+mod record;
+mod table;
+mod verdict;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,168 +22,251 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::Value;
 
+use self::engine::{Engines, Live};
 use self::machine::Machine;
-use self::processor_time::ProcessorTime;
-use self::receipt::Receipt;
+use self::record::{Engine, Record, Run, Turn};
+use self::table::{Bar, Measure, Model, Phase, Row};
+use self::verdict::Verdict;
 
-/// The model, the sizes of the run, and where the engines are.
+pub(crate) use self::readme::stale;
+
+/// Where receipts are, relative to the root.
+const RECEIPTS: &str = "bench/receipts";
+
+/// Which rows, and where the engines are.
 #[derive(Args)]
 pub(crate) struct PeersArgs {
-    /// GGUF file; `bench/make_model.py` writes one.
-    model: PathBuf,
-    /// Tokens of the prompt.
-    #[arg(long, default_value_t = 512)]
-    prompt: u32,
-    /// Tokens to generate.
-    #[arg(long, default_value_t = 64)]
-    generate: u32,
-    /// Tokens in the KV cache before the prompt.
-    #[arg(long, default_value_t = 0)]
-    depth: u32,
-    /// Threads of each engine; all processors when not given.
+    /// A GGUF file to time beside llama.cpp, instead of the table; the result is only printed.
+    model: Option<PathBuf>,
+    /// Only rows of the table whose ids begin with one of these.
+    #[arg(long, value_delimiter = ',', conflicts_with = "model")]
+    only: Vec<String>,
+    /// Print the table's ids and measure nothing.
     #[arg(long)]
-    threads: Option<usize>,
+    list: bool,
+    /// Write the receipts and the README's table again from the rows that are there, and measure nothing.
+    #[arg(long)]
+    render: bool,
+    /// Begin a new receipt; without it, rows go into the newest receipt of this machine.
+    #[arg(long)]
+    new: bool,
+    /// Keep the rounds of the same rows that are in the receipt from the same commit.
+    #[arg(long)]
+    add: bool,
     /// Times each engine runs.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Fail when the ratio of the prefill medians is less.
-    #[arg(long)]
+    /// Tokens of the prompt, with a model.
+    #[arg(long, default_value_t = 512, requires = "model")]
+    prompt: u32,
+    /// Tokens to generate, with a model.
+    #[arg(long, default_value_t = 64, requires = "model")]
+    generate: u32,
+    /// Tokens in the KV cache before the prompt, with a model.
+    #[arg(long, default_value_t = 0, requires = "model")]
+    depth: u32,
+    /// Sequences side by side, with a model.
+    #[arg(long, default_value_t = 1, requires = "model")]
+    sequences: u32,
+    /// Fail when prefill is not so many times as fast as the peer's, with a model.
+    #[arg(long, requires = "model")]
     min_prefill: Option<f64>,
-    /// Fail when the ratio of the decode medians is less.
-    #[arg(long)]
+    /// Fail when decode is not so many times as fast as the peer's, with a model.
+    #[arg(long, requires = "model")]
     min_decode: Option<f64>,
+    /// Threads of each engine; all processors when not given.
+    #[arg(long)]
+    threads: Option<usize>,
     /// An autarky binary to time; built from this tree when not given.
     #[arg(long)]
     autarky: Option<PathBuf>,
-    /// The Python of the environment that `bench/peers/setup.sh` makes.
+    /// Folder of the models, which are written where they are missing; `target/peers/models` when not given.
     #[arg(long)]
-    python: Option<PathBuf>,
-    /// Folder for the receipt; `bench/receipts` when not given.
-    #[arg(long)]
-    output: Option<PathBuf>,
+    models: Option<PathBuf>,
 }
 
-/// What one engine printed in one round.
-#[derive(Clone, Debug, PartialEq)]
-struct Row {
-    /// Counted from 1.
-    round: u32,
-    engine: Engine,
-    /// Tokens per second.
-    prefill: f64,
-    /// Tokens per second.
-    decode: f64,
-    /// The share of the machine, 0 to 1, that other programs used meanwhile.
-    others: f64,
-    /// The engine's whole report.
-    report: Value,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Engine {
-    Autarky,
-    LlamaCpp,
-}
-
-impl Engine {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Autarky => "autarky",
-            Self::LlamaCpp => "llama.cpp",
-        }
-    }
-}
-
-/// Runs the rounds, prints medians and ratios, and writes the receipt. Fails when an engine does, or when a ratio is
-/// below the floor that was asked for.
+/// Runs the rows that were asked for. Fails when an engine does, after all rows, and when a model's speed is below the
+/// floor that was asked for.
 pub(crate) fn run(root: &Path, args: &PeersArgs) -> Result<()> {
-    let engines = Engines::find(root, args)?;
+    let rows = match &args.model {
+        Some(model) => vec![single(model, args)],
+        None => table::select(&args.only).map_err(anyhow::Error::msg)?,
+    };
+    if args.list {
+        rows.iter().for_each(|row| println!("{}", row.id()));
+        return Ok(());
+    }
+    let folder = root.join(RECEIPTS);
+    if args.render {
+        return readme::render(root, &folder);
+    }
+    let engines = Engines {
+        root: root.to_path_buf(),
+        autarky: match &args.autarky {
+            Some(path) => path.clone(),
+            None => build_autarky(root)?,
+        },
+        models: args.models.clone().unwrap_or_else(|| root.join("target/peers/models")),
+        threads: match args.threads {
+            Some(threads) => threads,
+            None => std::thread::available_parallelism()?.get(),
+        },
+    };
     let machine = Machine::read();
-    let mut rows = Vec::new();
-    for round in 1..=args.rounds {
-        for engine in order(round) {
-            let row = engines.time(engine, round, args)?;
-            println!(
-                "round {round}: {:<9}  prefill {:8.1} tok/s  decode {:7.2} tok/s  others used {:.0}% of the machine",
-                engine.name(),
-                row.prefill,
-                row.decode,
-                row.others * 100.0
-            );
-            rows.push(row);
+    if let [row @ Row { model: Model::File(_), .. }] = &rows[..] {
+        let record = Record { machine, runs: vec![measure(&engines, row, args.rounds)?] };
+        println!("{}", receipt::receipt(&record, &today()?, std::slice::from_ref(row))?);
+        return check_floors(row, &record.runs[0]);
+    }
+    std::fs::create_dir_all(&folder)?;
+    let (path, mut record) = receipt_to_write(&folder, machine, args.new)?;
+    let mut failed = Vec::new();
+    for row in &rows {
+        match measure(&engines, row, args.rounds) {
+            Ok(run) => {
+                record.take(run, args.add);
+                let text = receipt::receipt(&record, receipt::date(&path)?, &table::rows())?;
+                std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+            }
+            Err(error) => {
+                println!("{}: {error:#}", row.id());
+                failed.push(row.id());
+            }
         }
     }
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let receipt =
-        Receipt { date: machine::date(seconds), machine, revision: revision(root)?, args, rows: &rows };
-    let folder = args.output.clone().unwrap_or_else(|| root.join("bench/receipts"));
-    let path = folder.join(receipt.file_name());
-    std::fs::create_dir_all(&folder)?;
-    std::fs::write(&path, receipt.to_string()).with_context(|| format!("cannot write {}", path.display()))?;
-    println!("{}", receipt.summary());
+    readme::render(root, &folder)?;
     println!("receipt: {}", path.display());
-    receipt.check_floors()
+    if failed.is_empty() { Ok(()) } else { bail!("rows that failed: {}", failed.join(", ")) }
+}
+
+/// The row that flags describe.
+fn single(model: &Path, args: &PeersArgs) -> Row {
+    let floor = |floor: Option<f64>| floor.map(Bar::Times);
+    let mut measures = vec![Measure { phase: Phase::Prefill, bar: floor(args.min_prefill) }];
+    if args.generate > 0 {
+        measures.push(Measure { phase: Phase::Decode, bar: floor(args.min_decode) });
+    }
+    Row {
+        prompt: args.prompt,
+        generate: args.generate,
+        depth: args.depth,
+        sequences: args.sequences,
+        measures,
+        ..Row::new("single", Model::File(model.to_path_buf()))
+    }
+}
+
+fn check_floors(row: &Row, run: &Run) -> Result<()> {
+    let missed = Verdict::of_run(row, run).into_iter().filter(|v| v.holds == Some(false));
+    let missed: Vec<String> = missed.map(|v| v.plainly()).collect();
+    if missed.is_empty() { Ok(()) } else { bail!("{}", missed.join("; ")) }
+}
+
+/// The newest receipt of this machine with what it holds, or a new one of today.
+fn receipt_to_write(folder: &Path, machine: Machine, new: bool) -> Result<(PathBuf, Record)> {
+    let slug = machine.slug();
+    let ours = |path: &PathBuf| receipt::machine_slug(path).is_some_and(|s| s == slug);
+    let newest = receipt::all(folder)?.into_iter().rfind(|(path, _)| ours(path));
+    match newest.filter(|_| !new) {
+        Some((path, record)) => Ok((path, Record { machine, ..record })),
+        None => Ok((folder.join(format!("{}-{slug}.md", today()?)), Record { machine, runs: Vec::new() })),
+    }
+}
+
+/// Runs all rounds of a row.
+fn measure(engines: &Engines, row: &Row, rounds: u32) -> Result<Run> {
+    let model = engines.model(row)?;
+    let mut run = Run {
+        row: row.id(),
+        date: today()?,
+        revision: revision(&engines.root)?,
+        autarky: Value::Null,
+        peer: Value::Null,
+        turns: Vec::new(),
+    };
+    let first_token = row.measures.iter().any(|m| m.phase == Phase::FirstToken);
+    let mut loaded: Vec<(Engine, Live)> = Vec::new();
+    let together = !first_token && both_fit(&model, machine::memory_available());
+    if together {
+        for engine in order(1) {
+            loaded.push((engine, engines.start(engine, row, &model)?));
+        }
+    }
+    // Without engines that warm up before they wait, the first round is for the file cache and does not count.
+    for round in u32::from(!first_token)..=rounds {
+        for engine in order(round) {
+            let alive: Vec<u32> = loaded.iter().map(|(_, live)| live.id()).collect();
+            let (turn, report) = if first_token {
+                let (turn, report) = engines.first_token(engine, row, &model)?;
+                (turn, Some(report))
+            } else if let Some((_, live)) = loaded.iter_mut().find(|(e, _)| *e == engine) {
+                (live.turn(&alive)?, None)
+            } else {
+                let mut live = engines.start(engine, row, &model)?;
+                let id = live.id();
+                (live.turn(&[id])?, Some(live.finish()?))
+            };
+            if let Some(report) = report {
+                run.set_report(engine, report);
+            }
+            if round > 0 {
+                let turn = Turn { row: run.row.clone(), round, ..turn };
+                println!("{}", progress(row, &turn));
+                run.turns.push(turn);
+            }
+        }
+    }
+    for (engine, live) in loaded {
+        run.set_report(engine, live.finish()?);
+    }
+    Ok(run)
+}
+
+/// What a user who watches wants to see of a turn.
+fn progress(row: &Row, turn: &Turn) -> String {
+    let engine = match turn.engine {
+        Engine::Autarky => "autarky",
+        Engine::Peer => row.peer.name(),
+    };
+    let number = |value: Option<f64>, name| value.map(|v| format!("{name} {v:.2}  ")).unwrap_or_default();
+    format!(
+        "{} round {}: {engine:<13}  {}{}{}others used {:.0}% of the machine",
+        turn.row,
+        turn.round,
+        number(turn.prefill, "prefill tok/s"),
+        number(turn.decode, "decode tok/s"),
+        number(turn.first_token, "seconds"),
+        turn.others * 100.0
+    )
+}
+
+impl Run {
+    /// Keeps what an engine reports that does not change from round to round, and nothing of this machine's folders.
+    fn set_report(&mut self, engine: Engine, mut report: Value) {
+        if let Some(fields) = report.as_object_mut() {
+            let gone = ["model", "machine", "first_token_seconds"];
+            fields.retain(|key, _| {
+                !gone.contains(&key.as_str())
+                    && !key.ends_with("_rounds")
+                    && !key.ends_with("_tokens_per_second")
+            });
+        }
+        match engine {
+            Engine::Autarky => self.autarky = report,
+            Engine::Peer => self.peer = report,
+        }
+    }
+}
+
+/// Whether both engines' copies of a model fit: llama.cpp keeps the file and, for some of it, a copy in another order.
+fn both_fit(model: &Path, available: u64) -> bool {
+    let bytes = std::fs::metadata(model).map_or(0, |m| m.len());
+    3 * bytes + (3 << 30) < available
 }
 
 /// The one that goes first changes from round to round.
 fn order(round: u32) -> [Engine; 2] {
-    if round % 2 == 1 { [Engine::Autarky, Engine::LlamaCpp] } else { [Engine::LlamaCpp, Engine::Autarky] }
-}
-
-/// How to start each engine.
-struct Engines {
-    autarky: PathBuf,
-    python: PathBuf,
-    script: PathBuf,
-    threads: usize,
-}
-
-impl Engines {
-    fn find(root: &Path, args: &PeersArgs) -> Result<Self> {
-        let python = args.python.clone().unwrap_or_else(|| root.join("target/peers/venv/bin/python"));
-        if !python.exists() {
-            bail!("{} does not exist: run bench/peers/setup.sh, or give --python", python.display());
-        }
-        if !args.model.is_file() {
-            bail!("{} is not a file: bench/make_model.py writes one", args.model.display());
-        }
-        let autarky = match &args.autarky {
-            Some(path) => path.clone(),
-            None => build_autarky(root)?,
-        };
-        let threads = match args.threads {
-            Some(threads) => threads,
-            None => std::thread::available_parallelism()?.get(),
-        };
-        Ok(Self { autarky, python, script: root.join("bench/peers/llama_cpp_bench.py"), threads })
-    }
-
-    fn time(&self, engine: Engine, round: u32, args: &PeersArgs) -> Result<Row> {
-        let mut command = match engine {
-            Engine::Autarky => {
-                let mut command = Command::new(&self.autarky);
-                command.args(["bench", "--json"]);
-                command
-            }
-            Engine::LlamaCpp => {
-                let mut command = Command::new(&self.python);
-                command.arg(&self.script);
-                command
-            }
-        };
-        command.arg(&args.model);
-        let sizes = [("--prompt", args.prompt), ("--generate", args.generate), ("--depth", args.depth)];
-        for (flag, size) in sizes {
-            command.args([flag, &size.to_string()]);
-        }
-        command.args(["--threads", &self.threads.to_string()]);
-        let before = ProcessorTime::now();
-        let printed = crate::output_of(&mut command)?;
-        let others = ProcessorTime::now().others_since(before);
-        let row =
-            row(engine, round, &printed).with_context(|| format!("{} in round {round}", engine.name()))?;
-        Ok(Row { others, ..row })
-    }
+    if round % 2 == 1 { [Engine::Autarky, Engine::Peer] } else { [Engine::Peer, Engine::Autarky] }
 }
 
 /// Builds the release binary and returns where it is.
@@ -192,19 +281,6 @@ fn build_autarky(root: &Path) -> Result<PathBuf> {
     executables.next_back().context("cargo built no executable in the package autarky")
 }
 
-/// Reads what an engine printed: a JSON object with at least the two speeds.
-fn row(engine: Engine, round: u32, printed: &str) -> Result<Row> {
-    let report: Value = serde_json::from_str(printed.trim())
-        .with_context(|| format!("its report is not JSON:\n{printed}"))?;
-    let speed = |key: &str| {
-        let speed =
-            report[key].as_f64().with_context(|| format!("its report has no number `{key}`: {report}"))?;
-        if speed > 0.0 { Ok(speed) } else { bail!("`{key}` is {speed}") }
-    };
-    let (prefill, decode) = (speed("prefill_tokens_per_second")?, speed("decode_tokens_per_second")?);
-    Ok(Row { round, engine, prefill, decode, others: 0.0, report })
-}
-
 /// The commit, with a mark when the tree differs from it.
 fn revision(root: &Path) -> Result<String> {
     let mut git = Command::new("git");
@@ -212,9 +288,27 @@ fn revision(root: &Path) -> Result<String> {
     Ok(crate::output_of(&mut git)?.trim().to_string())
 }
 
+fn today() -> Result<String> {
+    Ok(machine::date(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs()))
+}
+
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: PeersArgs,
+    }
+
+    fn row(flags: &[&str]) -> Row {
+        let line = ["bench-peers", "folder/llama3.2-1b-Q4_0.gguf"].iter().chain(flags);
+        let args = Line::try_parse_from(line).map(|line| line.args).expect("valid flags");
+        single(args.model.as_deref().expect("a model"), &args)
+    }
 
     #[test]
     fn both_engines_run_in_every_round_and_take_turns_to_start() {
@@ -226,26 +320,33 @@ mod tests {
     }
 
     #[test]
-    fn a_report_gives_a_row() {
-        let printed =
-            "{\"prefill_tokens_per_second\": 100.5,\n \"decode_tokens_per_second\": 10, \"isa\": \"avx2\"}\n";
-        let row = row(Engine::Autarky, 2, printed).expect("a row");
-        assert_eq!((row.round, row.prefill, row.decode), (2, 100.5, 10.0));
-        assert_eq!(row.report["isa"], "avx2");
+    fn a_ratio_below_its_floor_fails_by_name() {
+        let run = record::tests::run("single", [9.0, 9.0], [10.0, 10.0]);
+        for (flags, fails) in [
+            (&["--min-prefill", "0.9", "--min-decode", "0.9"][..], None),
+            (&["--min-prefill", "1.3"], Some("prefill")),
+            (&["--min-decode", "0.95"], Some("decode")),
+            (&[], None),
+        ] {
+            let error = check_floors(&row(flags), &run).err().map(|e| e.to_string());
+            assert_eq!(error.is_none(), fails.is_none(), "{error:?}");
+            assert!(error.unwrap_or_default().contains(fails.unwrap_or_default()));
+        }
     }
 
     #[test]
-    fn a_report_without_speeds_is_an_error_that_says_so() {
-        for (printed, expected) in [
-            ("loading", "not JSON"),
-            ("{\"prefill_tokens_per_second\": 1.0}", "decode_tokens_per_second"),
-            (
-                "{\"prefill_tokens_per_second\": 0.0, \"decode_tokens_per_second\": 1.0}",
-                "prefill_tokens_per_second",
-            ),
-        ] {
-            let error = format!("{:#}", row(Engine::LlamaCpp, 1, printed).expect_err(printed));
-            assert!(error.contains(expected), "{error}");
+    fn sizes_are_for_a_model_and_rows_are_for_the_table() {
+        for flags in [&["--prompt", "5"][..], &["m.gguf", "--only", "decode"]] {
+            assert!(Line::try_parse_from(["bench-peers"].iter().chain(flags)).is_err(), "{flags:?}");
         }
+        assert_eq!(row(&["--generate", "0"]).measures.len(), 1);
+    }
+
+    #[test]
+    fn reports_keep_no_folder_and_no_speed() {
+        let mut run = record::tests::run("a", [1.0, 1.0], [1.0, 1.0]);
+        let report = serde_json::json!({"model": "home/m.gguf", "isa": "avx2", "prefill_rounds": [], "decode_tokens_per_second": 1});
+        run.set_report(Engine::Autarky, report);
+        assert_eq!(run.autarky, serde_json::json!({"isa": "avx2"}));
     }
 }

@@ -84,6 +84,8 @@ fn check(root: &Path, paths: &[String]) -> Vec<Violation> {
         links::check(root, &file, &mut found);
         violations.extend(found.into_iter().filter(|v| !allow.covers(v.rule, &v.path)));
     }
+    let stale = crate::peers::stale(root).into_iter();
+    violations.extend(stale.map(|(path, remedy)| Violation { path, line: 1, rule: "receipts", remedy }));
     violations.extend(allow.stale());
     violations
 }

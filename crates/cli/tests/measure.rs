@@ -150,3 +150,34 @@ fn bench_says_how_fast_and_how_large() {
     }
     assert!(run(&["--sequences", "0"]).fails(2).contains("--sequences"));
 }
+
+#[test]
+fn bench_runs_a_round_for_each_line_that_it_reads() {
+    let flags = args![
+        "bench",
+        stories(),
+        "--turns",
+        "--prompt",
+        "20",
+        "--generate",
+        "4",
+        "--depth",
+        "30",
+        "--sequences",
+        "2"
+    ];
+    let printed = autarky_with(flags, b"\n\n").ok();
+    let lines: Vec<serde_json::Value> = printed.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let [ready, rounds @ .., report] = &lines[..] else { panic!("{printed}") };
+    assert_eq!((&ready["ready"], rounds.len()), (&true.into(), 2), "{printed}");
+    for round in rounds {
+        for key in ["prefill_tokens_per_second", "decode_tokens_per_second", "read_bandwidth", "peak_ops"] {
+            assert!(round[key].as_f64().unwrap() > 0.0, "{key}: {round}");
+        }
+    }
+    // 2 · 20 tokens against 2 · 1, each at about as many operations.
+    let ratio = report["prefill_ops"].as_f64().unwrap() / report["decode_step_ops"].as_f64().unwrap();
+    assert!((15.0..=20.0).contains(&ratio), "{report}");
+    assert!(report["decode_step_bytes"].as_f64().unwrap() > 0.0, "{report}");
+    assert_eq!(report["prefill_rounds"].as_array().unwrap().len(), 2);
+}

@@ -3,7 +3,10 @@
 use std::fmt::Write;
 use std::fs::read_to_string;
 
+use serde::{Deserialize, Serialize};
+
 /// The machine that a measurement ran on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Machine {
     /// The processor's own name for itself.
     pub(super) processor: String,
@@ -38,6 +41,11 @@ impl Machine {
         Self::parse(&file("/proc/cpuinfo"), &file("/proc/meminfo"), file("/proc/sys/kernel/osrelease").trim())
     }
 
+    /// Whether it has matrix units.
+    pub(super) fn has_matrix_units(&self) -> bool {
+        self.instruction_sets.contains("amx")
+    }
+
     fn parse(cpuinfo: &str, meminfo: &str, kernel: &str) -> Self {
         let values = |key: &'static str| {
             let lines = cpuinfo.lines().filter_map(|line| line.split_once(':'));
@@ -47,11 +55,12 @@ impl Machine {
         let known = KERNEL_FLAGS.into_iter().filter(|flag| flags.contains(flag));
         let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
         let kibibytes: f64 = total.and_then(|t| t.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0.0);
+        let memory_gib = (kibibytes / f64::from(1 << 20) * 10.0).round() / 10.0;
         Self {
             processor: values("model name").next().unwrap_or("unknown processor").to_string(),
             processors: values("processor").count(),
             instruction_sets: known.collect::<Vec<_>>().join(" "),
-            memory_gib: kibibytes / f64::from(1 << 20),
+            memory_gib,
             kernel: kernel.to_string(),
         }
     }
@@ -64,8 +73,16 @@ impl Machine {
     }
 }
 
+/// Bytes of memory that programs can still have; 0 where there is no `/proc`.
+pub(super) fn memory_available() -> u64 {
+    let meminfo = read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kibibytes: u64 = line.and_then(|l| l.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0);
+    kibibytes << 10
+}
+
 /// `name` in lower case, each run of other characters than letters, digits and dots a hyphen.
-pub(super) fn slug(name: &str) -> String {
+fn slug(name: &str) -> String {
     let plain = name.replace("(R)", "").replace("(TM)", "").to_lowercase();
     let words =
         plain.split(|c: char| !(c.is_ascii_alphanumeric() || c == '.')).filter(|word| !word.is_empty());

@@ -9,18 +9,20 @@ pub(super) struct ProcessorTime {
     total: u64,
     /// Of all processors at work for anybody, other virtual machines on the same host included.
     busy: u64,
-    /// Of this process and of the children that it has waited for.
+    /// Of the programs that count as ours, with the children that they have waited for.
     own: u64,
 }
 
 impl ProcessorTime {
-    /// Now; zero where there is no `/proc`.
-    pub(super) fn now() -> Self {
-        let file = |path| read_to_string(path).unwrap_or_default();
-        Self::parse(&file("/proc/stat"), &file("/proc/self/stat")).unwrap_or_default()
+    /// Now, where this program and those with the given ids are ours; zero where there is no `/proc`.
+    pub(super) fn now(ours: &[u32]) -> Self {
+        let file = |path: &str| read_to_string(path).unwrap_or_default();
+        let mut own = vec![file("/proc/self/stat")];
+        own.extend(ours.iter().map(|id| file(&format!("/proc/{id}/stat"))));
+        Self::parse(&file("/proc/stat"), &own).unwrap_or_default()
     }
 
-    fn parse(system: &str, own: &str) -> Option<Self> {
+    fn parse(system: &str, own: &[String]) -> Option<Self> {
         let fields = |text: &str| {
             text.split_whitespace().map(|field| field.parse().unwrap_or(0)).collect::<Vec<u64>>()
         };
@@ -29,7 +31,10 @@ impl ProcessorTime {
         let total = all.iter().take(8).sum();
         let idle: u64 = all.iter().skip(3).take(2).sum();
         // After the name in brackets, which may hold spaces: utime stime cutime cstime are the 12th to the 15th.
-        let own = fields(own.rsplit_once(')')?.1).iter().skip(11).take(4).sum();
+        let of_one = |stat: &String| -> Option<u64> {
+            Some(fields(stat.rsplit_once(')')?.1).iter().skip(11).take(4).sum())
+        };
+        let own = own.iter().map(of_one).sum::<Option<u64>>()?;
         Some(Self { total, busy: total - idle, own })
     }
 
@@ -48,9 +53,12 @@ mod tests {
 
     #[test]
     fn idle_and_waiting_are_not_busy_and_guests_are_not_counted_twice() {
-        let time = ProcessorTime::parse("cpu  100 10 20 800 50 5 6 9 77 88\ncpu0 1 2 3\n", OWN);
-        assert_eq!(time, Some(ProcessorTime { total: 1000, busy: 150, own: 73 }));
-        assert_eq!(ProcessorTime::parse("", OWN), None);
+        let time = ProcessorTime::parse(
+            "cpu  100 10 20 800 50 5 6 9 77 88\ncpu0 1 2 3\n",
+            &[OWN.into(), OWN.into()],
+        );
+        assert_eq!(time, Some(ProcessorTime { total: 1000, busy: 150, own: 146 }));
+        assert_eq!(ProcessorTime::parse("", &[OWN.into()]), None);
     }
 
     #[test]

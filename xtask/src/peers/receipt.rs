@@ -1,270 +1,299 @@
-//! The receipt of a comparison: everything needed to judge it and to run it again, in Markdown.
+//! The receipt of a machine: everything needed to judge its numbers and to take them again, in Markdown. All of it is made
+//! from the record and the table, so that a number that was edited by hand is found out.
 
-use std::fmt;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result};
+use serde_json::Value;
 
-use super::machine::{Machine, slug};
-use super::{Engine, PeersArgs, Row};
+use super::machine::Machine;
+use super::record::{Engine, Record, Run, Spread};
+use super::table::{Bar, Peer, Phase, Row};
+use super::verdict::{Verdict, number};
 
-/// One comparison. `Display` writes the receipt.
-pub(super) struct Receipt<'a> {
-    /// `YYYY-MM-DD`.
-    pub(super) date: String,
-    pub(super) machine: Machine,
-    /// The commit of the tree that autarky was built from.
-    pub(super) revision: String,
-    pub(super) args: &'a PeersArgs,
-    pub(super) rows: &'a [Row],
-}
-
-/// The middle of a set of speeds, and its ends.
-#[derive(Debug, PartialEq)]
-struct Spread {
-    median: f64,
-    least: f64,
-    most: f64,
-}
-
-impl Spread {
-    /// The spread of a set that is not empty.
-    fn of(values: impl Iterator<Item = f64>) -> Self {
-        let mut sorted: Vec<f64> = values.collect();
-        sorted.sort_by(f64::total_cmp);
-        let (low, high) = (sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2]);
-        Self { median: (low + high) / 2.0, least: sorted[0], most: sorted[sorted.len() - 1] }
+/// Writes the receipt of a record that was begun on the day `date`.
+pub(super) fn receipt(record: &Record, date: &str, table: &[Row]) -> Result<String> {
+    let machine = &record.machine;
+    let mut text = format!("# Beside other engines: {}, {date}\n\n", machine.name());
+    writeln!(
+        text,
+        "Medians (least to most) of rounds in which the engines take turns, all loaded at once unless two copies of the \
+         model do not fit; the one that starts changes from round to round. Speeds are tokens/s, over all sequences. The \
+         limit is what the work's operations and bytes allow at the 8-bit integer arithmetic and the read bandwidth that \
+         were measured beside each of our rounds.\n"
+    )?;
+    let run = |row: &Row| record.run(&row.id());
+    let verdicts: Vec<Verdict<'_>> =
+        table.iter().filter_map(|row| Some(Verdict::of_run(row, run(row)?))).flatten().collect();
+    results(&mut text, &verdicts, machine)?;
+    let missing: Vec<String> = table.iter().filter(|row| run(row).is_none()).map(Row::id).collect();
+    if !missing.is_empty() {
+        writeln!(text, "\nNot measured yet: {}.", missing.join(", "))?;
     }
+    losses(&mut text, &verdicts, machine)?;
+    conditions(&mut text, record, table)?;
+    writeln!(text, "\n## Run again\n\n```sh\ncargo xtask bench-peers                 # all of the table")?;
+    writeln!(
+        text,
+        "cargo xtask bench-peers --only decode   # the rows whose ids begin so\n```\n\n## Raw rows\n"
+    )?;
+    text += &record.fenced()?;
+    Ok(text)
 }
 
-impl fmt::Display for Spread {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.2} ({:.2} to {:.2})", self.median, self.least, self.most)
+/// The table of results.
+fn results(text: &mut String, verdicts: &[Verdict<'_>], machine: &Machine) -> Result<()> {
+    writeln!(text, "| work | model | autarky | peer | ratio | bar | holds | limit | our share of it |")?;
+    writeln!(text, "| --- | --- | ---: | ---: | ---: | ---: | --- | --- | ---: |")?;
+    for v in verdicts {
+        let phase = v.measure.phase;
+        let unit = if phase == Phase::FirstToken { " s" } else { "" };
+        let holds = match v.holds {
+            Some(true) => "yes",
+            Some(false) => "**no**",
+            None => "",
+        };
+        let limit = v.limit.map(|l| format!("{} by {}", number(l.rate), l.bound.name()));
+        writeln!(
+            text,
+            "| {} | {} | {}{unit} | {} {}{unit} | {:.2} | {} | {holds} | {} | {} |",
+            v.row.work(phase),
+            v.row.model.name(),
+            spread(&v.own),
+            v.row.peer.name(),
+            spread(&v.peer),
+            v.ratio,
+            bar(v, machine),
+            limit.unwrap_or_default(),
+            v.share().map(percent).unwrap_or_default(),
+        )?;
     }
+    if !machine.has_matrix_units() && verdicts.iter().any(|v| v.row.bar_is_for_amx) {
+        writeln!(
+            text,
+            "\n\\* A bar that was set for machines with matrix units (AMX), which this one lacks."
+        )?;
+    }
+    Ok(())
 }
 
-/// A column of a row, in tokens per second.
-type Speed = fn(&Row) -> f64;
-
-/// The two measured phases, and where a row has their speeds.
-const PHASES: [(&str, Speed); 2] = [("prefill", |row| row.prefill), ("decode", |row| row.decode)];
-
-impl Receipt<'_> {
-    /// `DATE-MACHINE-MODEL.md`, with the depth when there is one.
-    pub(super) fn file_name(&self) -> String {
-        let model = self.args.model.file_stem().unwrap_or_default().to_string_lossy();
-        let depth = if self.args.depth == 0 { String::new() } else { format!("-depth{}", self.args.depth) };
-        format!("{}-{}-{}{depth}.md", self.date, self.machine.slug(), slug(&model))
+/// What does not hold, and whether it can.
+fn losses(text: &mut String, verdicts: &[Verdict<'_>], machine: &Machine) -> Result<()> {
+    writeln!(text, "\n## Where we lose, and which bars do not hold\n")?;
+    let bad: Vec<&Verdict<'_>> =
+        verdicts.iter().filter(|v| v.holds == Some(false) || v.ratio < 1.0).collect();
+    if bad.is_empty() {
+        writeln!(text, "Nowhere, and none of those measured.")?;
     }
-
-    /// Medians with their spread, and the ratio of the medians, as a Markdown table.
-    pub(super) fn summary(&self) -> String {
-        let mut table =
-            String::from("| | autarky, tokens/s | llama.cpp, tokens/s | ratio |\n| --- | --- | --- | --- |");
-        for (name, speed) in PHASES {
-            let (own, peer) = (self.spread(Engine::Autarky, speed), self.spread(Engine::LlamaCpp, speed));
-            table += &format!("\n| {name} | {own} | {peer} | {:.3} |", own.median / peer.median);
+    for v in bad {
+        write!(text, "- {}", v.plainly())?;
+        if v.row.bar_is_for_amx && !machine.has_matrix_units() {
+            write!(text, " for machines with AMX")?;
         }
-        table
-    }
-
-    /// Fails when a ratio of medians is below the floor that was asked for.
-    pub(super) fn check_floors(&self) -> Result<()> {
-        for ((name, speed), floor) in PHASES.into_iter().zip([self.args.min_prefill, self.args.min_decode]) {
-            let ratio =
-                self.spread(Engine::Autarky, speed).median / self.spread(Engine::LlamaCpp, speed).median;
-            if let Some(floor) = floor.filter(|floor| ratio < *floor) {
-                bail!("{name} is {ratio:.3} of llama.cpp's, below the floor of {floor}");
-            }
+        if v.ratio < 1.0 {
+            write!(text, ". **The peer is faster**")?;
         }
-        Ok(())
-    }
-
-    fn of(&self, engine: Engine) -> impl Iterator<Item = &Row> {
-        self.rows.iter().filter(move |row| row.engine == engine)
-    }
-
-    fn spread(&self, engine: Engine, speed: Speed) -> Spread {
-        Spread::of(self.of(engine).map(speed))
-    }
-
-    /// A field of the engine's first report as text.
-    fn field(&self, engine: Engine, key: &str) -> String {
-        let value = self.of(engine).next().map(|row| &row.report[key]);
-        match value {
-            Some(serde_json::Value::String(text)) => text.clone(),
-            Some(value) if !value.is_null() => value.to_string(),
-            _ => "not reported".into(),
+        if let Some(reach) = v.reach().filter(|_| v.holds == Some(false)) {
+            write!(text, ". {}", upper(&reach))?;
         }
+        if let Some(share) = v.share() {
+            write!(text, ". We are at {} of the limit", percent(share))?;
+        }
+        writeln!(text, ".")?;
+    }
+    Ok(())
+}
+
+/// The machine, the engines, and what was measured beside each row.
+fn conditions(text: &mut String, record: &Record, table: &[Row]) -> Result<()> {
+    let machine = &record.machine;
+    writeln!(text, "\n## Machine and engines\n\n| | |\n| --- | --- |")?;
+    writeln!(
+        text,
+        "| machine | {}, {:.1} GiB, Linux {} |",
+        machine.name(),
+        machine.memory_gib,
+        machine.kernel
+    )?;
+    writeln!(text, "| instruction sets | {} |", machine.instruction_sets)?;
+    let mut engines: Vec<String> = Vec::new();
+    for run in &record.runs {
+        let row = table.iter().find(|row| row.id() == run.row);
+        let peer = row.map_or("peer", |row| row.peer.name());
+        let field = |key: &str| said(&run.peer[key]);
+        let line = format!(
+            "| {peer}{} | {}, {} threads; {}; `{}` |",
+            row.map_or("", |row| variant(row.peer)),
+            field("version"),
+            field("threads"),
+            field("isa"),
+            field("flags")
+        );
+        if !engines.contains(&line) {
+            engines.push(line);
+        }
+    }
+    engines.iter().try_for_each(|line| writeln!(text, "{line}"))?;
+    writeln!(
+        text,
+        "\n| row | date | commit | kernels | threads | rounds | used by others | read GB/s | int8 Tops/s |"
+    )?;
+    writeln!(text, "| --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: |")?;
+    for run in &record.runs {
+        let scaled = |scale: f64, of: fn(&super::record::Turn) -> Option<f64>| {
+            let of = run.spread(Engine::Autarky, |turn| of(turn).map(|x| x / scale));
+            of.map(|s| spread(&s)).unwrap_or_default()
+        };
+        writeln!(
+            text,
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            run.row,
+            run.date,
+            run.revision,
+            run.autarky["isa"].as_str().unwrap_or_default(),
+            said(&run.autarky["threads"]),
+            run.turns.iter().map(|turn| turn.round).max().unwrap_or(0),
+            others(run),
+            scaled(1e9, |turn| turn.read_bandwidth),
+            scaled(1e12, |turn| turn.peak_ops),
+        )?;
+    }
+    Ok(())
+}
+
+/// The middle and the worst share of the machine that other programs used.
+fn others(run: &Run) -> String {
+    let shares = Spread::of(run.turns.iter().map(|turn| turn.others));
+    shares.map(|s| format!("{} (to {})", percent(s.median), percent(s.most))).unwrap_or_default()
+}
+
+fn variant(peer: Peer) -> &'static str {
+    match peer {
+        Peer::LlamaCppAvx512 => " for AVX-512-VNNI",
+        Peer::LlamaCppAvx2 => " for AVX2",
+        Peer::LlamaCpp | Peer::OpenVino => "",
     }
 }
 
-impl fmt::Display for Receipt<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (args, machine) = (self.args, &self.machine);
-        let model = args.model.file_name().unwrap_or_default().to_string_lossy();
-        let bytes = std::fs::metadata(&args.model).map_or(0, |m| m.len());
-        writeln!(f, "# {model}: autarky beside llama.cpp, {}\n", self.date)?;
-        writeln!(f, "{}\n", self.summary())?;
-        writeln!(
-            f,
-            "Median of {} rounds (least to most). Each round runs both engines, one after the other, and the one that \
-             starts changes from round to round; each warms up first. Prompt {} tokens, {} generated, {} in the cache \
-             before.\n",
-            args.rounds, args.prompt, args.generate, args.depth
-        )?;
-        writeln!(f, "| | |\n| --- | --- |")?;
-        writeln!(
-            f,
-            "| machine | {}, {} processors, {:.1} GiB, Linux {} |",
-            machine.processor, machine.processors, machine.memory_gib, machine.kernel
-        )?;
-        writeln!(f, "| instruction sets | {} |", machine.instruction_sets)?;
-        writeln!(f, "| model | `{model}`, {bytes} bytes |")?;
-        let others = Spread::of(self.rows.iter().map(|row| row.others * 100.0));
-        writeln!(f, "| used by other programs meanwhile | {others} % of the machine |")?;
-        let autarky = |key| self.field(Engine::Autarky, key);
-        writeln!(
-            f,
-            "| autarky | commit {}, kernels {}, {} threads |",
-            self.revision,
-            autarky("isa"),
-            autarky("threads")
-        )?;
-        let peer = |key| self.field(Engine::LlamaCpp, key).replace('|', "·");
-        writeln!(
-            f,
-            "| llama.cpp | {}, {} threads, built for {} |",
-            peer("version"),
-            peer("threads"),
-            peer("isa")
-        )?;
-        writeln!(f, "| llama.cpp's build | `{}` |", peer("flags"))?;
-        writeln!(f, "\nRun again with:\n\n```sh\nbench/peers/setup.sh")?;
-        writeln!(
-            f,
-            "cargo xtask bench-peers {model} --prompt {} --generate {} --depth {} --rounds {}\n```\n",
-            args.prompt, args.generate, args.depth, args.rounds
-        )?;
-        writeln!(f, "Raw rows, in the order in which they ran:\n\n```json")?;
-        for row in self.rows {
-            let mut report = row.report.clone();
-            if let Some(fields) = report.as_object_mut() {
-                fields.insert("round".into(), row.round.into());
-                fields.insert("engine".into(), row.engine.name().into());
-                fields.insert(
-                    "others_share_of_machine".into(),
-                    ((row.others * 1000.0).round() / 1000.0).into(),
-                );
-                // Said once above.
-                fields.remove("flags");
-                // Paths and prompts of the machine that ran it help nobody.
-                fields.insert("model".into(), model.as_ref().into());
-            }
-            writeln!(f, "{report}")?;
-        }
-        writeln!(f, "```")
+/// What has to be reached, briefly.
+pub(super) fn bar(verdict: &Verdict<'_>, machine: &Machine) -> String {
+    let star = if verdict.row.bar_is_for_amx && !machine.has_matrix_units() { "\\*" } else { "" };
+    match verdict.measure.bar {
+        Some(Bar::Times(times)) => format!("{times}{star}"),
+        Some(Bar::TimesAndBandwidth(times, share)) => format!("{times} and {}{star}", percent(share)),
+        Some(Bar::Seconds(seconds)) => format!("{seconds} s{star}"),
+        None => String::new(),
     }
+}
+
+pub(super) fn percent(share: f64) -> String {
+    format!("{:.0} %", 100.0 * share)
+}
+
+fn spread(s: &Spread) -> String {
+    format!("{} ({} to {})", number(s.median), number(s.least), number(s.most))
+}
+
+/// A field as text, fit for a table.
+fn said(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.replace('|', "·"),
+        Value::Null => "not reported".into(),
+        value => value.to_string(),
+    }
+}
+
+/// A sentence's first letter in upper case.
+fn upper(sentence: &str) -> String {
+    let start = sentence.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(0);
+    let (before, rest) = sentence.split_at(start);
+    let first = rest.chars().next().map(|c| c.to_ascii_uppercase());
+    format!("{before}{}{}", first.map(String::from).unwrap_or_default(), rest.get(1..).unwrap_or_default())
+}
+
+impl Machine {
+    /// The processor and how many there are.
+    pub(super) fn name(&self) -> String {
+        format!("{}, {} processors", self.processor, self.processors)
+    }
+}
+
+/// All receipts of the table in a folder with what they hold, the oldest first. A missing folder has none.
+pub(super) fn all(folder: &Path) -> Result<Vec<(PathBuf, Record)>> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(Vec::new()) };
+    let mut paths: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    paths.retain(|path| path.extension().is_some_and(|e| e == "md"));
+    paths.sort();
+    let mut receipts = Vec::new();
+    for path in paths {
+        let text = std::fs::read_to_string(&path)?;
+        let record = Record::of_receipt(&text).with_context(|| format!("cannot read {}", path.display()))?;
+        receipts.extend(record.map(|record| (path, record)));
+    }
+    Ok(receipts)
+}
+
+/// The day in the name of a receipt, `YYYY-MM-DD-MACHINE.md`.
+pub(super) fn date(path: &Path) -> Result<&str> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.and_then(|name| name.get(..10))
+        .with_context(|| format!("{} does not begin with a date", path.display()))
+}
+
+/// The machine in the name of a receipt.
+pub(super) fn machine_slug(path: &Path) -> Option<&str> {
+    path.file_stem()?.to_str()?.get(11..)
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-    use serde_json::json;
-
+    use super::super::record::tests::{record, run};
+    use super::super::table::rows;
     use super::*;
 
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: PeersArgs,
-    }
-
-    fn args(flags: &[&str]) -> PeersArgs {
-        let line = ["bench-peers", "folder/llama3.2-1b-Q4_0.gguf"].iter().chain(flags);
-        Line::try_parse_from(line).map(|line| line.args).expect("valid flags")
-    }
-
-    fn rows() -> Vec<Row> {
-        let row = |round, engine, prefill, decode| {
-            let report = json!({"isa": "AVX2 = 1 | FMA = 1", "threads": 2, "flags": "-O3"});
-            Row { round, engine, prefill, decode, others: 0.0123, report }
-        };
-        vec![
-            row(1, Engine::Autarky, 110.0, 9.0),
-            row(1, Engine::LlamaCpp, 100.0, 10.0),
-            row(2, Engine::LlamaCpp, 200.0, 10.0),
-            row(2, Engine::Autarky, 120.0, 8.0),
-            row(3, Engine::Autarky, 500.0, 9.5),
-            row(3, Engine::LlamaCpp, 90.0, 10.0),
-        ]
-    }
-
-    fn receipt<'a>(args: &'a PeersArgs, rows: &'a [Row]) -> Receipt<'a> {
-        let machine = Machine {
-            processor: "AMD EPYC".into(),
-            processors: 2,
-            instruction_sets: "avx2".into(),
-            memory_gib: 24.0,
-            kernel: "6.1".into(),
-        };
-        Receipt { date: "2026-01-02".into(), machine, revision: "abc".into(), args, rows }
-    }
-
     #[test]
-    fn the_median_of_an_even_count_is_between_the_middle_two() {
-        assert_eq!(
-            Spread::of([4.0, 1.0, 3.0, 2.0].into_iter()),
-            Spread { median: 2.5, least: 1.0, most: 4.0 }
-        );
-        assert_eq!(Spread::of([7.0].into_iter()), Spread { median: 7.0, least: 7.0, most: 7.0 });
-    }
-
-    #[test]
-    fn the_ratio_is_that_of_the_medians() {
-        let (args, rows) = (args(&[]), rows());
-        let summary = receipt(&args, &rows).summary();
-        assert!(
-            summary.contains("| prefill | 120.00 (110.00 to 500.00) | 100.00 (90.00 to 200.00) | 1.200 |"),
-            "{summary}"
-        );
-        assert!(
-            summary.contains("| decode | 9.00 (8.00 to 9.50) | 10.00 (10.00 to 10.00) | 0.900 |"),
-            "{summary}"
-        );
-    }
-
-    #[test]
-    fn a_ratio_below_its_floor_fails_by_name() {
-        let rows = rows();
-        for (flags, fails) in [
-            (&["--min-prefill", "1.2", "--min-decode", "0.9"][..], None),
-            (&["--min-prefill", "1.3"], Some("prefill")),
-            (&["--min-decode", "0.95"], Some("decode")),
-        ] {
-            let args = args(flags);
-            let error = receipt(&args, &rows).check_floors().err().map(|e| e.to_string());
-            assert_eq!(error.as_ref().is_none(), fails.is_none(), "{error:?}");
-            assert!(error.unwrap_or_default().contains(fails.unwrap_or_default()));
-        }
-    }
-
-    #[test]
-    fn the_receipt_holds_every_row_and_what_is_needed_to_repeat_it() {
-        let (args, rows) = (args(&["--depth", "4096"]), rows());
-        let receipt = receipt(&args, &rows);
-        let text = receipt.to_string();
-        assert_eq!(receipt.file_name(), "2026-01-02-amd-epyc-x2-llama3.2-1b-q4-0-depth4096.md");
-        assert_eq!(text.lines().filter(|line| line.starts_with("{\"")).count(), rows.len());
-        assert!(!text.contains("folder/"), "a path of this machine: {text}");
+    fn a_receipt_holds_every_row_what_it_means_and_what_is_missing() {
+        let record = record(vec![
+            run("prefill512-llama3.2-1b-q4_0", [40.0, 42.0], [20.0, 20.0]),
+            run("decode-llama3.2-1b-q4_0", [46.0, 46.0], [20.0, 20.0]),
+            run("start-llama3.2-1b-q4_0", [2.0, 2.0], [4.0, 4.0]),
+        ]);
+        let text = receipt(&record, "2026-01-02", &rows()).expect("text");
         for part in [
-            "commit abc",
-            "`-O3`",
-            "AVX2 = 1 · FMA = 1",
-            "--depth 4096",
-            "AMD EPYC, 2 processors",
-            "1.23 (1.23 to 1.23) %",
+            "# Beside other engines: AMD EPYC, 2 processors, 2026-01-02\n",
+            // 512 tokens take 1e12 operations at 1e12 a second.
+            "| prefill of 512 tokens | llama3.2-1b Q4_0 | 410 (400 to 420) | llama.cpp 200 (200 to 200) | 2.05 | 4\\* \
+             | **no** | 512 by operations | 80 % |",
+            "| decode | llama3.2-1b Q4_0 | 46.0 (46.0 to 46.0) | llama.cpp 20.0 (20.0 to 20.0) | 2.30 | 1.15 and 90 % \
+             | yes | 50.0 by bytes | 92 % |",
+            "| start to first token | llama3.2-1b Q4_0 | 0.50 (0.50 to 0.50) s | llama.cpp 0.25 (0.25 to 0.25) s | 0.50 \
+             | 1.5 s | yes |  |  |",
+            "- prefill of 512 tokens, llama3.2-1b Q4_0: 2.05 times as fast as llama.cpp, and the bar is 4 for machines \
+             with AMX. **Out of reach of this machine**: the bar is 800 tokens/s, which takes 1.56 Tops/s;",
+            "0.50 s, and the bar is 1.5 s. **The peer is faster**.",
+            "Not measured yet: prefill512-llama3.2-1b-q4_k, ",
+            "| llama.cpp | 1, 2 threads; AVX2; `-O3` |",
+            "| decode-llama3.2-1b-q4_0 | 2026-01-02 | abc | avx512 | 2 | 2 | 2 % (to 2 %) | 50.0 (50.0 to 50.0) |",
         ] {
-            assert!(text.contains(part), "{part} is missing:\n{text}");
+            assert!(text.contains(part), "{part}\nis missing:\n{text}");
         }
+        assert_eq!(text.lines().filter(|line| line.starts_with("{\"row\"")).count(), 3 * 5);
+        assert_eq!(Record::of_receipt(&text).expect("a receipt"), Some(record));
+    }
+
+    #[test]
+    fn on_a_machine_with_matrix_units_their_bars_are_its_own() {
+        let mut record = record(vec![run("prefill512-llama3.2-1b-q4_0", [80.0, 80.0], [20.0, 20.0])]);
+        record.machine.instruction_sets += " amx_tile amx_int8";
+        let text = receipt(&record, "2026-01-02", &rows()).expect("text");
+        assert!(text.contains("| 4.00 | 4 | yes |"), "{text}");
+        assert!(text.contains("Nowhere, and none of those measured."), "{text}");
+    }
+
+    #[test]
+    fn names_give_the_day_and_the_machine() {
+        let path = Path::new("a/2026-01-02-amd-epyc-x2.md");
+        assert_eq!((date(path).expect("a day"), machine_slug(path)), ("2026-01-02", Some("amd-epyc-x2")));
     }
 }

@@ -239,6 +239,11 @@ pub(crate) struct BenchArgs {
     #[arg(long)]
     pub(crate) no_peak: bool,
 
+    /// Run a round for each line of standard input, and print one line of JSON for each: for programs that let engines
+    /// take turns
+    #[arg(long, hide = true)]
+    pub(crate) turns: bool,
+
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -1,0 +1,113 @@
+//! The rounds of a benchmark: prefill, then decode, timed apart.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use autarky_engine::sampling::Rng;
+use autarky_engine::{Engine, Outputs, Sequence, Work};
+
+use crate::args::BenchArgs;
+use crate::exit::Interrupted;
+use crate::terminal::CtrlC;
+
+/// The first, untimed round is cut to this many prompt tokens and steps: enough to page in and to warm caches and
+/// clocks.
+const WARM_UP: (usize, usize) = (512, 8);
+
+/// An engine at work on rounds of the same sizes.
+pub(super) struct Rounds<'a> {
+    args: &'a BenchArgs,
+    engine: Engine,
+    sequences: Vec<Sequence>,
+    interrupt: CtrlC,
+    rng: Rng,
+}
+
+/// Tokens a second over all sequences.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rates {
+    pub(super) prefill: f64,
+    /// `None` when nothing is generated.
+    pub(super) decode: Option<f64>,
+}
+
+impl<'a> Rounds<'a> {
+    /// Fills every sequence to the depth that was asked for, and warms up.
+    pub(super) fn new(args: &'a BenchArgs, engine: Engine) -> Result<Rounds<'a>> {
+        let sequences = (0..args.sequences).map(|_| Sequence::new()).collect();
+        let mut rounds = Rounds { args, engine, sequences, interrupt: CtrlC::watch(), rng: Rng::new(0) };
+        if args.depth > 0 {
+            rounds.push(args.depth);
+            rounds.prefill()?;
+        }
+        rounds.time(args.prompt.min(WARM_UP.0), args.generate.min(WARM_UP.1))?;
+        Ok(rounds)
+    }
+
+    /// One round, from the depth on. What the round before left in the KV cache is cut off first, so that the depth is
+    /// computed once.
+    pub(super) fn next(&mut self) -> Result<Rates> {
+        self.time(self.args.prompt, self.args.generate)
+    }
+
+    /// The engine.
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    fn time(&mut self, prompt: usize, generate: usize) -> Result<Rates> {
+        self.sequences.iter_mut().for_each(|s| s.truncate(self.args.depth));
+        self.push(prompt);
+        let start = Instant::now();
+        self.prefill()?;
+        let prefill = start.elapsed();
+        let start = Instant::now();
+        for _ in 0..generate {
+            // Random tokens, so that nothing but the model is timed; logits are made as for sampling.
+            self.push(1);
+            let one = |sequence| Work { sequence, tokens: 1, outputs: Outputs::Last };
+            let mut work: Vec<Work<'_>> = self.sequences.iter_mut().map(one).collect();
+            self.engine.step(&mut work)?;
+            self.check()?;
+        }
+        let decode = start.elapsed();
+        let rate = |tokens: usize, seconds: f64| (tokens * self.sequences.len()) as f64 / seconds;
+        Ok(Rates {
+            prefill: rate(prompt, prefill.as_secs_f64()),
+            decode: (generate > 0).then(|| rate(generate, decode.as_secs_f64())),
+        })
+    }
+
+    /// Appends `n` random tokens to every sequence.
+    fn push(&mut self, n: usize) {
+        let vocabulary = self.engine.vocabulary() as u64;
+        for sequence in &mut self.sequences {
+            let tokens: Vec<u32> = (0..n).map(|_| (self.rng.next_u64() % vocabulary) as u32).collect();
+            sequence.push(&tokens);
+        }
+    }
+
+    /// Computes all pending tokens, as many a step as it takes, the last of each sequence with its logits.
+    fn prefill(&mut self) -> Result<()> {
+        while self.sequences.iter().any(|s| !s.pending().is_empty()) {
+            let mut room = self.engine.chunk();
+            let mut work = Vec::new();
+            for sequence in &mut self.sequences {
+                let pending = sequence.pending().len();
+                let tokens = pending.min(room);
+                if tokens > 0 {
+                    room -= tokens;
+                    let outputs = if tokens == pending { Outputs::Last } else { Outputs::None };
+                    work.push(Work { sequence, tokens, outputs });
+                }
+            }
+            self.engine.step(&mut work)?;
+            self.check()?;
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.interrupt.pressed() { Err(Interrupted.into()) } else { Ok(()) }
+    }
+}
