@@ -144,7 +144,10 @@ impl Codes {
 ///
 /// # Errors
 /// [`QuantError::NoCodes`] for a plain float type, [`QuantError::BlockSize`] when `block` is not one block.
+// Inlined, so that where the type is a constant only its own case is left.
+#[inline(always)]
 pub fn codes(dtype: DType, block: &[u8], out: &mut Codes) -> Result<(), QuantError> {
+    #[inline(always)]
     fn one<const B: usize>(
         dtype: DType,
         block: &[u8],
@@ -181,7 +184,16 @@ fn spread<const RUN: usize, const BITS: u32, const SHIFT: u32>(bytes: &[u8], cod
     let codes = codes.chunks_exact_mut(RUN * 8 / BITS as usize);
     for (bytes, codes) in bytes.chunks_exact(RUN).zip(codes) {
         for (field, codes) in (0u32..).zip(codes.chunks_exact_mut(RUN)) {
-            for (code, byte) in codes.iter_mut().zip(bytes) {
+            // Four bytes at a time: bits that cross into the next byte are masked away.
+            let (words, rest) = bytes.as_chunks::<4>();
+            let (code_words, code_rest) = codes.as_chunks_mut::<4>();
+            for (code, word) in code_words.iter_mut().zip(words) {
+                let mask = u32::from(mask) * 0x0101_0101;
+                let bits = ((u32::from_le_bytes(*word) >> (field * BITS)) & mask) << SHIFT;
+                let before = if SHIFT == 0 { 0 } else { u32::from_le_bytes(*code) };
+                *code = (before | bits).to_le_bytes();
+            }
+            for (code, byte) in code_rest.iter_mut().zip(rest) {
                 let bits = ((byte >> (field * BITS)) & mask) << SHIFT;
                 *code = if SHIFT == 0 { bits } else { *code | bits };
             }

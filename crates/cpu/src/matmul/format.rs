@@ -150,6 +150,7 @@ pub(crate) const fn float_len(dtype: DType, len: usize) -> usize {
 
 /// A packed quantized type as a type parameter: kernels are compiled once for each.
 pub(crate) trait Format {
+    const DTYPE: DType;
     const SPEC: Spec;
 }
 
@@ -159,6 +160,7 @@ macro_rules! formats {
             #[allow(non_camel_case_types)]
             pub(crate) struct $name;
             impl Format for $name {
+                const DTYPE: DType = DType::$name;
                 const SPEC: Spec = Spec::of(DType::$name).expect("a quantized type");
             }
         )*

@@ -23,15 +23,17 @@
 //!
 //! The layout is the same for every instruction set.
 
-use super::format::{
-    CHUNK, CHUNK_GROUPS, GROUP, GROUP_CODES, PANEL_ROWS, Scales, Spec, chunk_bytes, float_len,
-};
+mod panel;
+
+use super::format::{CHUNK, GROUP, PANEL_ROWS, Spec, chunk_bytes, float_len};
 use super::memory::WeightBytes;
 use super::unpack::{code_at, f16_at, scale_at};
 use crate::pool::Pool;
-use autarky_quant::{Codes, DType, codes};
-use half::{bf16, f16};
+use autarky_quant::DType;
+use half::bf16;
+use panel::{Source, float_place, pack_panel};
 use std::fmt;
+use std::mem::MaybeUninit;
 
 /// Why a matrix cannot be packed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -121,8 +123,7 @@ impl PackedWeight {
                     // SAFETY: the panel lies within `data`, and `for_each` gives it to this thread alone.
                     let out = unsafe {
                         let start = weight.data.as_mut_ptr().add(panel * panel_bytes);
-                        start.write_bytes(0, panel_bytes);
-                        std::slice::from_raw_parts_mut(start, panel_bytes)
+                        std::slice::from_raw_parts_mut(start.cast::<MaybeUninit<u8>>(), panel_bytes)
                     };
                     pack_panel(dtype, cols, &source, panel, out);
                 }
@@ -211,88 +212,6 @@ fn panel_bytes(dtype: DType, cols: usize) -> Option<usize> {
     (cols / CHUNK).checked_mul(chunk_bytes(dtype, CHUNK))?.checked_add(tail)
 }
 
-/// Rows in a file's layout, from several parts.
-struct Source<'a> {
-    parts: &'a [&'a [u8]],
-    rows: usize,
-    row_bytes: usize,
-}
-
-impl<'a> Source<'a> {
-    fn new(dtype: DType, rows: usize, cols: usize, parts: &'a [&'a [u8]]) -> Result<Source<'a>, PackError> {
-        if rows == 0 || cols == 0 {
-            return Err(PackError::Shape { rows, cols, dtype });
-        }
-        if !cols.is_multiple_of(dtype.block_len()) {
-            return Err(PackError::PartialBlock { dtype, cols });
-        }
-        let row_bytes = dtype.bytes(cols).ok_or(PackError::Shape { rows, cols, dtype })?;
-        let mut found = 0;
-        for (part, bytes) in parts.iter().enumerate() {
-            if !bytes.len().is_multiple_of(row_bytes) {
-                return Err(PackError::PartialRow { part, bytes: bytes.len(), row_bytes, cols, dtype });
-            }
-            found += bytes.len() / row_bytes;
-        }
-        if found != rows {
-            return Err(PackError::Rows { rows, found });
-        }
-        Ok(Source { parts, rows, row_bytes })
-    }
-
-    /// The bytes of a row, or `None` beyond the last.
-    fn row(&self, row: usize) -> Option<&'a [u8]> {
-        if row >= self.rows {
-            return None;
-        }
-        let mut offset = row * self.row_bytes;
-        for part in self.parts {
-            if offset < part.len() {
-                return Some(&part[offset..offset + self.row_bytes]);
-            }
-            offset -= part.len();
-        }
-        None
-    }
-}
-
-/// Packs the 16 rows from `16 · panel` on into `out`, which is zero.
-fn pack_panel(dtype: DType, cols: usize, source: &Source<'_>, panel: usize, out: &mut [u8]) {
-    let rows: [Option<&[u8]>; PANEL_ROWS] = std::array::from_fn(|lane| source.row(panel * PANEL_ROWS + lane));
-    let chunk_size = chunk_bytes(dtype, CHUNK);
-    for (index, chunk) in out.chunks_mut(chunk_size).enumerate() {
-        let first = index * CHUNK;
-        let len = CHUNK.min(cols - first);
-        for (lane, row) in rows.iter().enumerate() {
-            let Some(row) = row else { continue };
-            match dtype {
-                DType::F32 => pack_lane::<4>(&row[first * 4..(first + len) * 4], lane, false, chunk),
-                DType::F16 => pack_lane::<2>(&row[first * 2..(first + len) * 2], lane, false, chunk),
-                DType::BF16 => pack_lane::<2>(&row[first * 2..(first + len) * 2], lane, true, chunk),
-                _ => {}
-            }
-        }
-        if let Some(spec) = Spec::of(dtype) {
-            pack_chunk(dtype, &spec, &rows, first, len, chunk);
-        }
-    }
-}
-
-/// Stores elements of `SIZE` bytes as row `lane` of a chunk.
-fn pack_lane<const SIZE: usize>(elements: &[u8], lane: usize, in_pairs: bool, chunk: &mut [u8]) {
-    let (elements, _) = elements.as_chunks::<SIZE>();
-    let (chunk, _) = chunk.as_chunks_mut::<SIZE>();
-    for (k, element) in elements.iter().enumerate() {
-        chunk[float_place(in_pairs, k, lane)] = *element;
-    }
-}
-
-/// Where element `k` of a row is in a chunk of floats.
-#[inline(always)]
-fn float_place(in_pairs: bool, k: usize, lane: usize) -> usize {
-    if in_pairs { (k / 2 * PANEL_ROWS + lane) * 2 + k % 2 } else { k * PANEL_ROWS + lane }
-}
-
 fn widen_lane(dtype: DType, chunk: &[u8], lane: usize, out: &mut [f32]) {
     debug_assert!(float_len(dtype, out.len()) * PANEL_ROWS * dtype.block_bytes() <= chunk.len());
     let size = dtype.block_bytes();
@@ -304,99 +223,6 @@ fn widen_lane(dtype: DType, chunk: &[u8], lane: usize, out: &mut [f32]) {
             DType::BF16 => bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32(),
             _ => f16_at(bytes, 0),
         };
-    }
-}
-
-/// Packs `len` elements from `first` on of 16 rows of blocks.
-fn pack_chunk(
-    dtype: DType,
-    spec: &Spec,
-    rows: &[Option<&[u8]>; PANEL_ROWS],
-    first: usize,
-    len: usize,
-    chunk: &mut [u8],
-) {
-    let groups = len / GROUP;
-    let (block_len, block_bytes) = (dtype.block_len(), dtype.block_bytes());
-    let mut unpacked = [[0u8; GROUP_CODES]; CHUNK_GROUPS];
-    let mut block_codes = Codes::default();
-    let (code_bytes, scale_bytes) = chunk.split_at_mut(groups * spec.group_bytes());
-    for (lane, row) in rows.iter().enumerate() {
-        let Some(row) = row else { continue };
-        let start = first / block_len;
-        let blocks = row[start * block_bytes..].chunks_exact(block_bytes).take(len / block_len);
-        for (index, block) in blocks.enumerate() {
-            codes(dtype, block, &mut block_codes).expect("a whole block of a quantized type");
-            let first_group = index * block_len / GROUP;
-            for (group, codes) in block_codes.codes[..block_len].chunks_exact(GROUP).enumerate() {
-                let out = &mut unpacked[first_group + group];
-                for (quad, codes) in codes.as_chunks::<4>().0.iter().enumerate() {
-                    let at = quad * 64 + lane * 4;
-                    out[at..at + 4].copy_from_slice(codes);
-                }
-            }
-            let exponent = if spec.scales == Scales::Exponent { block[0] } else { 0 };
-            pack_scales(spec, &block_codes, exponent, first_group, lane, scale_bytes);
-        }
-    }
-    for (codes, out) in unpacked.iter().zip(code_bytes.chunks_exact_mut(spec.group_bytes())) {
-        pack_planes(spec.bits, codes, out);
-    }
-}
-
-/// Stores the scales of one block: of group `group` for the types with blocks of 32, of the whole chunk for the others.
-fn pack_scales(spec: &Spec, block: &Codes, exponent: u8, group: usize, lane: usize, out: &mut [u8]) {
-    let mut put_half = |slot: usize, value: f32| {
-        let at = (slot * PANEL_ROWS + lane) * 2;
-        out[at..at + 2].copy_from_slice(&f16::from_f32(value).to_le_bytes());
-    };
-    let each = if spec.mins { 2 } else { 1 };
-    match spec.scales {
-        Scales::Exponent => out[group * PANEL_ROWS + lane] = exponent,
-        Scales::Plain => {
-            put_half(group * each, block.d);
-            if spec.mins {
-                put_half(group * each + 1, block.dmin);
-            }
-        }
-        Scales::Super | Scales::SuperNibbles => {
-            put_half(0, block.d);
-            if spec.mins {
-                put_half(1, block.dmin);
-            }
-            let out = &mut out[each * PANEL_ROWS * 2..];
-            for (index, (scale, min)) in
-                block.scales.iter().zip(&block.mins).take(CHUNK / spec.scale_group).enumerate()
-            {
-                if spec.scales == Scales::SuperNibbles {
-                    out[index * PANEL_ROWS + lane] = *scale as u8 | min << 4;
-                } else {
-                    out[index * each * PANEL_ROWS + lane] = *scale as u8;
-                    if spec.mins {
-                        out[(index * each + 1) * PANEL_ROWS + lane] = *min;
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Packs the eight quads of a group into the planes of the module's table.
-fn pack_planes(bits: usize, codes: &[u8; GROUP_CODES], out: &mut [u8]) {
-    let quad = |q: usize, i: usize| codes[q * 64 + i];
-    let (vectors, _) = out.as_chunks_mut::<64>();
-    for (j, vector) in vectors.iter_mut().enumerate() {
-        for (i, byte) in vector.iter_mut().enumerate() {
-            *byte = match (bits, j) {
-                (8, _) => quad(j, i) ^ 0x80,
-                (4..=6, 0..4) => quad(2 * j, i) & 15 | quad(2 * j + 1, i) << 4,
-                (6, _) => (0..4).fold(0, |byte, f| byte | quad(4 * (j - 4) + f, i) >> 4 << (2 * f)),
-                (5, _) => (0..8).fold(0, |byte, q| byte | quad(q, i) >> 4 << q),
-                (2 | 3, 0..2) => (0..4).fold(0, |byte, f| byte | (quad(4 * j + f, i) & 3) << (2 * f)),
-                (3, _) => (0..8).fold(0, |byte, q| byte | quad(q, i) >> 2 << q),
-                _ => unreachable!("codes of {bits} bits"),
-            };
-        }
     }
 }
 
