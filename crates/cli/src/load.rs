@@ -1,7 +1,11 @@
 //! From a path to an engine.
 
+use std::cell::Cell;
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -10,13 +14,13 @@ use autarky_engine::{Engine, Options, memory};
 use autarky_family::Model;
 use autarky_format::Source;
 use autarky_graph::reference::Reference;
-use autarky_graph::{CacheDType, Device};
+use autarky_graph::{CacheDType, Device, Tensor, WeightError, Weights};
 use autarky_quant::DType;
 use autarky_text::{Spec, Tokenizer, TokenizerError};
 
 use crate::args::{DeviceArgs, DeviceName, KvName};
 use crate::exit::Usage;
-use crate::terminal::warn;
+use crate::terminal::{Progress, warn};
 
 /// The context that a chat has unless told otherwise: enough for long talks, without the gigabytes of KV cache that
 /// the whole trained context of some models takes.
@@ -93,13 +97,47 @@ pub(crate) struct Loaded {
 
 /// Makes the model ready to run, unless the memory for it is not there.
 pub(crate) fn engine(model: &Model, args: &DeviceArgs, options: Options) -> Result<Loaded> {
+    engine_unless(model, args, options, &AtomicBool::new(false))
+}
+
+/// Makes the model ready to run while another thread does something else, such as building the tokenizer, which
+/// takes as long as packing the weights of a small model. If that fails, its error is the one that is told, and soon.
+pub(crate) fn engine_beside<T: Send>(
+    model: &Model,
+    args: &DeviceArgs,
+    options: Options,
+    other: impl FnOnce() -> Result<T> + Send,
+) -> Result<(Loaded, T)> {
+    let failed = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let other = || {
+            let result = other();
+            failed.store(result.is_err(), Ordering::Relaxed);
+            result
+        };
+        let other = thread::Builder::new().spawn_scoped(scope, other).context("cannot start a thread")?;
+        let loaded = engine_unless(model, args, options, &failed);
+        let other = other.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+        Ok((loaded?, other))
+    })
+}
+
+fn engine_unless(model: &Model, args: &DeviceArgs, options: Options, stopped: &AtomicBool) -> Result<Loaded> {
     let start = Instant::now();
     let graph = model.graph();
     let limits = options.limits()?;
     let need = memory::estimate(graph, weight_bytes(model, args.device), &limits);
     memory::admit(need, options.context, memory::available())?;
     let (device, threads) = device(args)?;
-    let engine = Engine::new(&*device, Arc::clone(graph), model.weights(), options)
+    let progress = Cell::new(Some(Progress::new("loading")));
+    let weights = Watched {
+        weights: model.weights(),
+        bytes: model.file_bytes(),
+        taken: Cell::new(0),
+        progress,
+        stopped,
+    };
+    let engine = Engine::new(&*device, Arc::clone(graph), &weights, options)
         .with_context(|| format!("cannot load {}", model.path().display()))?;
     Ok(Loaded {
         engine,
@@ -108,6 +146,36 @@ pub(crate) fn engine(model: &Model, args: &DeviceArgs, options: Options) -> Resu
         threads,
         load_time: start.elapsed(),
     })
+}
+
+/// A model's weights while a device takes them: shows how far it is, and ends it when something else has failed.
+struct Watched<'a> {
+    weights: &'a dyn Weights,
+    /// Of the file, and of the weights that were taken.
+    bytes: u64,
+    taken: Cell<u64>,
+    progress: Cell<Option<Progress>>,
+    stopped: &'a AtomicBool,
+}
+
+impl Weights for Watched<'_> {
+    fn get(&self, name: &str) -> Result<Tensor<'_>, WeightError> {
+        if self.stopped.load(Ordering::Relaxed) {
+            let what = "loading was broken off".to_owned();
+            return Err(WeightError::Data { name: name.to_owned(), what });
+        }
+        if let Some(mut progress) = self.progress.take() {
+            progress.set(self.taken.get(), self.bytes, "");
+            self.progress.set(Some(progress));
+        }
+        let tensor = self.weights.get(name)?;
+        self.taken.set(self.taken.get() + tensor.bytes() as u64);
+        Ok(tensor)
+    }
+
+    fn release(&self, name: &str) {
+        self.weights.release(name);
+    }
 }
 
 /// The device that was asked for, and its threads.

@@ -43,6 +43,8 @@ fn kernels_threads_and_cache_types_tell_the_same_story() {
         &["--threads", "3"],
         &["--kv", "f16"],
         &["--context", "200"],
+        &["--speculate", "off"],
+        &["--speculate", "always"],
     ] {
         assert_eq!(tell(more), expected, "{more:?}");
     }

@@ -204,6 +204,11 @@ impl Engine {
         Ok(&self.program.output(0)[..self.outputs.len() * self.vocabulary])
     }
 
+    /// Whether the cache has blocks for `positions` positions of the sequence.
+    pub(crate) fn has_room(&self, sequence: &Sequence, positions: usize) -> bool {
+        sequence.lacks(positions) <= self.pool.free()
+    }
+
     /// Refuses a step that cannot be, before any sequence takes a block.
     fn admit(&self, work: &[Work<'_>]) -> Result<(), EngineError> {
         let mut lacking = 0;

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use autarky_text::StreamDecoder;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Outputs, Work};
 use crate::error::EngineError;
 use crate::sampling::Sampler;
 use crate::sequence::Sequence;
+use crate::speculation::{Speculation, Speculator};
 use crate::stop::StopStrings;
 
 /// When to stop.
@@ -23,6 +24,8 @@ pub struct Request {
     /// Ids below this may be chosen; `None`: all that have logits. Matrices often have more rows than the tokenizer
     /// has tokens.
     pub vocabulary: Option<usize>,
+    /// Whether steps compute guesses at the next tokens. It changes no token, only time.
+    pub speculation: Speculation,
 }
 
 /// What is told on the way.
@@ -85,6 +88,10 @@ pub struct Generated {
     pub prefill: Duration,
     /// Time from the first token to the last.
     pub decode: Duration,
+    /// Guesses at tokens that steps computed ([`Request::speculation`]).
+    pub guessed: usize,
+    /// How many of them were right.
+    pub right: usize,
 }
 
 impl Generated {
@@ -129,49 +136,77 @@ pub fn generate(
         prefilled,
         prefill: Duration::ZERO,
         decode: Duration::ZERO,
+        guessed: 0,
+        right: 0,
     };
-    let mut first = None;
     if request.max_tokens == Some(0) {
         return Ok(Generated { reason: StopReason::MaxTokens, prefilled: 0, ..done });
     }
-    done.reason = loop {
-        let prefilling = first.is_none();
+    let (context, vocabulary) = (engine.context(), engine.vocabulary());
+    let choice = vocabulary.min(request.vocabulary.unwrap_or(usize::MAX));
+    let mut speculator = Speculator::new(request.speculation);
+    let mut first = None;
+    done.reason = 'generation: {
         let mut broken_off = false;
         let logits = engine.advance(sequence, &mut |done, total| {
-            broken_off = prefilling && listener(Event::Prefill { done, total }).is_break();
+            broken_off = listener(Event::Prefill { done, total }).is_break();
             !broken_off
         })?;
-        let logits = match logits {
+        let mut logits = match logits {
             Some(logits) if !broken_off => logits,
-            _ => break StopReason::Cancelled,
+            _ => break 'generation StopReason::Cancelled,
         };
-        let choice = logits.len().min(request.vocabulary.unwrap_or(usize::MAX));
-        let token = sampler.sample(&logits[..choice])?;
-        let now = Instant::now();
-        done.prefill = *first.get_or_insert(now) - start;
-        done.decode = first.map_or(Duration::ZERO, |first| now - first);
-        done.tokens += 1;
-        sequence.push(&[token]);
-        if listener(Event::Token(token)).is_break() {
-            break StopReason::Cancelled;
-        }
-        if request.end.binary_search(&token).is_ok() {
-            break StopReason::End { token };
-        }
-        if let Some(piece) = decoder.push(token)? {
-            let passed = stop.push(&piece);
-            if !passed.text.is_empty() && listener(Event::Text(&passed.text)).is_break() {
-                break StopReason::Cancelled;
+        // What a chosen token does beside being appended: why the generation ends with it, if it does.
+        let mut chosen = |token: u32, done: &mut Generated, written: usize| -> Result<_, EngineError> {
+            let now = Instant::now();
+            done.prefill = *first.get_or_insert(now) - start;
+            done.decode = first.map_or(Duration::ZERO, |first| now - first);
+            done.tokens += 1;
+            if listener(Event::Token(token)).is_break() {
+                return Ok(Some(StopReason::Cancelled));
             }
-            if let Some(index) = passed.stop {
-                break StopReason::StopString(stop.string(index).to_owned());
+            if request.end.binary_search(&token).is_ok() {
+                return Ok(Some(StopReason::End { token }));
             }
-        }
-        if request.max_tokens == Some(done.tokens) {
-            break StopReason::MaxTokens;
-        }
-        if sequence.tokens().len() > engine.context() {
-            break StopReason::ContextFull;
+            if let Some(piece) = decoder.push(token)? {
+                let passed = stop.push(&piece);
+                if !passed.text.is_empty() && listener(Event::Text(&passed.text)).is_break() {
+                    return Ok(Some(StopReason::Cancelled));
+                }
+                if let Some(index) = passed.stop {
+                    return Ok(Some(StopReason::StopString(stop.string(index).to_owned())));
+                }
+            }
+            Ok(match () {
+                () if request.max_tokens == Some(done.tokens) => Some(StopReason::MaxTokens),
+                () if written > context => Some(StopReason::ContextFull),
+                () => None,
+            })
+        };
+        loop {
+            // Guesses stand in the sequence, and are computed: each stays when it is what is drawn.
+            let written = sequence.tokens().len() - speculator.taken().len();
+            for (i, logits) in logits.chunks_exact(vocabulary).enumerate() {
+                let drawn = sampler.sample(&logits[..choice]).inspect_err(|_| sequence.truncate(written + i));
+                let token = drawn?;
+                let right = speculator.came(i, token);
+                done.right += usize::from(right);
+                let ended = chosen(token, &mut done, written + i + 1);
+                if right && matches!(ended, Ok(None)) {
+                    continue;
+                }
+                sequence.truncate(written + i);
+                sequence.push(&[token]);
+                match ended? {
+                    Some(reason) => break 'generation reason,
+                    None => break,
+                }
+            }
+            let begin = Instant::now();
+            let left = request.max_tokens.map_or(usize::MAX, |most| most - done.tokens);
+            logits = step(engine, sequence, &mut speculator, left)?;
+            done.guessed += speculator.taken().len();
+            speculator.took(begin.elapsed());
         }
     };
     // What was held back is text after all, unless a stop string cut it off.
@@ -184,6 +219,34 @@ pub fn generate(
         }
     }
     Ok(done)
+}
+
+/// Computes the pending token and guesses after it, of `left` tokens that are still wanted, and gives the logits of
+/// each.
+fn step<'a>(
+    engine: &'a mut Engine,
+    sequence: &mut Sequence,
+    speculator: &mut Speculator,
+    left: usize,
+) -> Result<&'a [f32], EngineError> {
+    let written = sequence.tokens().len();
+    let room = (left - 1).min(engine.context().saturating_sub(written)).min(engine.max_outputs() - 1);
+    let guesses = speculator.guess(sequence.tokens(), room).len();
+    // Other sequences may have taken the cache.
+    if engine.has_room(sequence, written + guesses) {
+        sequence.push(speculator.taken());
+    } else {
+        speculator.give_up();
+    }
+    let tokens = 1 + speculator.taken().len();
+    let work = Work { sequence: &mut *sequence, tokens, outputs: Outputs::All };
+    match engine.step(&mut [work]) {
+        Ok(logits) => Ok(logits),
+        Err(error) => {
+            sequence.truncate(written);
+            Err(error)
+        }
+    }
 }
 
 #[cfg(test)]

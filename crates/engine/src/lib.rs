@@ -2,8 +2,9 @@
 //!
 //! Module map: [`Engine`] owns a compiled program and its cache and runs steps · [`Sequence`] is one text's tokens
 //! and its blocks of cache · [`sampling`] logits to tokens · [`generate()`] the loop from prompt to text ·
-//! [`stop`] stop strings in a stream · [`quality`] perplexity and KL divergence · [`memory`] what a model needs and
-//! what the machine has, asked before anything is allocated.
+//! [`speculation`] several tokens in a step, guessed from the text itself · [`stop`] stop strings in a stream ·
+//! [`quality`] perplexity and KL divergence · [`memory`] what a model needs and what the machine has, asked before
+//! anything is allocated.
 //!
 //! The engine knows graphs and devices only through [`autarky_graph`]'s seam, and no HTTP and no files.
 
@@ -17,6 +18,7 @@ pub mod memory;
 pub mod quality;
 pub mod sampling;
 mod sequence;
+pub mod speculation;
 pub mod stop;
 #[cfg(test)]
 mod testing;
@@ -26,3 +28,4 @@ pub use error::EngineError;
 pub use generate::{Event, Generated, Request, StopReason, generate};
 pub use sampling::{Sampler, Sampling, SamplingError};
 pub use sequence::Sequence;
+pub use speculation::Speculation;

@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub(crate) use model::{DTypeName, DeviceArgs, DeviceName, KvArgs, KvName};
-pub(crate) use sampling::SamplingArgs;
+pub(crate) use sampling::{SamplingArgs, SpeculateName};
 
 use crate::commands::Mix;
 use crate::exit;
@@ -82,6 +82,10 @@ pub(crate) struct RunArgs {
     /// Stop before this text. May be given several times
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) stop: Vec<String>,
+
+    /// Guess the next tokens where the text repeats itself, and check several in one step. The answer is the same
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub(crate) speculate: SpeculateName,
 
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
@@ -255,7 +259,8 @@ The text is cut into windows of --context tokens; in each the second half is sco
 
 Examples:
   autarky perplexity model.gguf wiki.test.raw
-  autarky perplexity model-Q4_K_M.gguf wiki.test.raw --against model-F32.gguf")]
+  autarky perplexity model-Q4_K_M.gguf wiki.test.raw --against model-F32.gguf
+  autarky perplexity model.gguf wiki.test.raw --kv i8 --against model.gguf    # what an i8 KV cache costs")]
 pub(crate) struct PerplexityArgs {
     /// A GGUF file, or a Hugging Face folder
     pub(crate) model: PathBuf,
@@ -263,7 +268,8 @@ pub(crate) struct PerplexityArgs {
     /// A text file (UTF-8)
     pub(crate) text: PathBuf,
 
-    /// Also measure the KL divergence of MODEL from this model
+    /// Also measure the KL divergence of MODEL from this model, which keeps keys and values as MODEL does, or as floats
+    /// when MODEL keeps them as i8
     #[arg(long, value_name = "MODEL")]
     pub(crate) against: Option<PathBuf>,
 

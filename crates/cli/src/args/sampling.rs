@@ -2,8 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use autarky_engine::{Sampling, SamplingError};
-use clap::Args;
+use autarky_engine::{Sampling, SamplingError, Speculation};
+use clap::{Args, ValueEnum};
 
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Sampling")]
@@ -73,4 +73,25 @@ impl SamplingArgs {
 fn seed_of_now() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     now.as_nanos() as u64 ^ u64::from(std::process::id()).rotate_left(32)
+}
+
+/// When guesses at the next tokens are computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SpeculateName {
+    /// While measurements say that it saves time
+    Auto,
+    /// Wherever the text repeats itself
+    Always,
+    /// Never
+    Off,
+}
+
+impl From<SpeculateName> for Speculation {
+    fn from(name: SpeculateName) -> Speculation {
+        match name {
+            SpeculateName::Auto => Speculation::Measured,
+            SpeculateName::Always => Speculation::Always,
+            SpeculateName::Off => Speculation::Off,
+        }
+    }
 }

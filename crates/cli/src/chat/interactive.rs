@@ -95,6 +95,8 @@ pub(crate) fn stats(turn: &Turn) -> String {
     let g = &turn.generated;
     let rate = |rate: Option<f64>| rate.map_or(String::new(), |r| format!(" at {r:.1} tokens/s"));
     let cached = if turn.cached > 0 { format!(" ({} cached)", turn.cached) } else { String::new() };
+    let right = |right| format!(", {right} of {} guesses right", g.guessed);
+    let guesses = Some(g.right).filter(|_| g.guessed > 0).map_or(String::new(), right);
     let why = match &g.reason {
         StopReason::End { .. } | StopReason::StopString(_) => "",
         StopReason::MaxTokens => ", cut at --max-tokens",
@@ -102,7 +104,7 @@ pub(crate) fn stats(turn: &Turn) -> String {
         StopReason::Cancelled => ", stopped",
     };
     format!(
-        "[prompt {} tokens{cached}{}; answer {} tokens{}{why}]",
+        "[prompt {} tokens{cached}{}; answer {} tokens{}{guesses}{why}]",
         turn.prompt,
         rate(g.prefill_rate()),
         g.tokens,

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 use std::ops::ControlFlow;
 
 use anyhow::Result;
-use autarky_engine::{Options, Request, StopReason};
+use autarky_engine::{Options, Request, Speculation, StopReason};
 use serde_json::json;
 
 use super::{print, print_json, read_text};
@@ -28,15 +28,20 @@ pub(super) fn run(args: &RunArgs) -> Result<()> {
 
     let note = Note::new(&format!("loading {} ...", args.model.display()));
     let model = load::model(&args.model)?;
-    let tokenizer = load::tokenizer(&model)?;
-    let template = if args.raw { None } else { Template::of(&tokenizer)? };
-    if args.system.is_some() && template.is_none() {
-        let what = "--system needs a model with a chat template, which this one has not; put the text into the prompt";
-        return Err(Usage(what.to_owned()).into());
-    }
     let context = load::context(&model, args.kv.context)?;
-    let options = Options::single(context, load::cache_dtype(&model, args.kv.kv));
-    let loaded = load::engine(&model, &args.device, options)?;
+    let speculation = Speculation::from(args.speculate);
+    let outputs = if speculation == Speculation::Off { 1 } else { 1 + Speculation::MOST };
+    let options = Options { outputs, ..Options::single(context, load::cache_dtype(&model, args.kv.kv)) };
+    let text = || {
+        let tokenizer = load::tokenizer(&model)?;
+        let template = if args.raw { None } else { Template::of(&tokenizer)? };
+        if args.system.is_some() && template.is_none() {
+            let what = "--system needs a model with a chat template, which this one has not; put the text into the prompt";
+            return Err(Usage(what.to_owned()).into());
+        }
+        Ok((tokenizer, template))
+    };
+    let (loaded, (tokenizer, template)) = load::engine_beside(&model, &args.device, options, text)?;
     let about = format!(
         "{} ({}, {} parameters) on {} ({}, {} threads)",
         args.model.display(),
@@ -51,6 +56,7 @@ pub(super) fn run(args: &RunArgs) -> Result<()> {
         end: tokenizer.eog().to_vec(),
         stop: args.stop.clone(),
         vocabulary: Some(tokenizer.vocab_size()),
+        speculation,
     };
     drop(note);
     let mut session =
@@ -92,6 +98,8 @@ fn answer_json(args: &RunArgs, session: &mut Session, prompt: &str) -> Result<()
         "decode_seconds": g.decode.as_secs_f64(),
         "prefill_tokens_per_second": g.prefill_rate(),
         "decode_tokens_per_second": g.decode_rate(),
+        "guessed_tokens": g.guessed,
+        "right_guesses": g.right,
         "seed": session.sampling().seed,
     }))?;
     match g.reason {
