@@ -6,7 +6,11 @@ the prompts, logits of each one's last token only, then one call a step with one
 Prints {"ready": true} when loaded, filled to the depth and warm; then a line of JSON with a round's speeds for each line
 of standard input; and at its end what was run and how it was built.
 
+Flash attention is as llama.cpp chooses (on, where the model allows it), unless --no-flash-attention is given: decode over a
+long cache is faster without.
+
 usage: llama_cpp_bench.py MODEL [--prompt N] [--generate N] [--depth N] [--sequences N] [--threads N]
+                                [--no-flash-attention]
        llama_cpp_bench.py MODEL --first-token   the seconds from opening the file to the first token's logits, Python's
                                                 own start not counted
 """
@@ -25,7 +29,7 @@ import llama_cpp as lib
 BATCH = 2048  # tokens in a call; llama.cpp cuts them into micro-batches
 MICRO_BATCH = 512  # llama.cpp's default
 CACHE_UNIT = 256  # llama.cpp rounds a sequence's cache up to this
-WARM_UP = 512, 8  # prompt tokens and steps of the first round, which is not timed
+WARM_UP = 128, 8  # prompt tokens and steps of the first round, which is not timed
 
 
 def arguments() -> argparse.Namespace:
@@ -33,6 +37,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("model")
     for flag, default in [("prompt", 512), ("generate", 64), ("depth", 0), ("sequences", 1), ("threads", os.cpu_count())]:
         parser.add_argument(f"--{flag}", type=int, default=default)
+    parser.add_argument("--no-flash-attention", action="store_true")
     parser.add_argument("--first-token", action="store_true")
     return parser.parse_args()
 
@@ -53,6 +58,8 @@ class Engine:
         params.n_batch = BATCH
         params.n_ubatch = MICRO_BATCH
         params.n_threads = params.n_threads_batch = args.threads
+        if args.no_flash_attention:
+            params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
         self.context = lib.llama_init_from_model(self.model, params)
         if not self.context:
             sys.exit("llama.cpp cannot make a context")
@@ -84,11 +91,18 @@ class Engine:
         self.batch.n_tokens = 0
         lib.llama_synchronize(self.context)
 
-    def time(self, prompt: int, generate: int) -> dict:
-        """A round from the depth on; what the round before left in the cache is cut off first."""
+    def cut(self) -> None:
+        """Cuts every sequence back to the depth."""
         for sequence in range(self.sequences):
             lib.llama_memory_seq_rm(self.memory, sequence, self.depth, -1)
             self.positions[sequence] = self.depth
+
+    def time(self, prompt: int, generate: int) -> dict:
+        """A round from the depth on. A step that does not count comes first: it brings back into caches and page tables what
+        another engine's turn pushed out."""
+        self.cut()
+        self.push(1)
+        self.cut()
         begin = time.perf_counter()
         self.push(prompt)
         middle = time.perf_counter()
@@ -111,6 +125,7 @@ def main() -> None:
     report = {
         "version": f"llama-cpp-python {lib.__version__}",
         "threads": args.threads,
+        "flash_attention": "off" if args.no_flash_attention else "auto",
         "isa": " ".join(lib.llama_print_system_info().decode().replace("|", " ").replace(" = 1", "").split()),
         "flags": flags.read_text().strip() if flags.exists() else "unknown: not built by bench/peers/setup.sh",
     }

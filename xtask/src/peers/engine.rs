@@ -32,7 +32,7 @@ impl Engines {
         if !python.exists() {
             let mut setup = Command::new("bash");
             match peer {
-                Peer::OpenVino => setup.arg("bench/peers/setup_openvino.sh"),
+                Peer::OpenVino => setup.arg("bench/peers/setup_openvino.sh").arg(&self.models),
                 _ => setup.arg("bench/peers/setup.sh").args(peer.instruction_set()),
             };
             run_shown(setup.current_dir(&self.root))?;
@@ -87,6 +87,7 @@ impl Engines {
                 if first_token {
                     command.arg("--first-token");
                 }
+                command.args(row.peer_flags);
                 command
             }
         };

@@ -79,9 +79,9 @@ fn speed(receipts: &[(PathBuf, Record)], table: &[Row]) -> Result<String> {
         )?;
         writeln!(
             text,
-            "| work | model | autarky | | other engine | times as fast | of this machine's limit |"
+            "| work | model | autarky | other engine | times as fast | of this machine's limit |"
         )?;
-        writeln!(text, "| --- | --- | ---: | --- | ---: | ---: | ---: |")?;
+        writeln!(text, "| --- | --- | ---: | ---: | ---: | ---: |")?;
         for row in table {
             for v in record.run(&row.id()).map(|run| Verdict::of_run(row, run)).unwrap_or_default() {
                 let unit = if v.measure.phase == Phase::FirstToken { " s" } else { "" };
@@ -143,6 +143,9 @@ mod tests {
         );
         assert!(readme.contains("| 3.00 | llama.cpp **4.00** | 0.75 |"), "{readme}");
         assert!(!readme.contains("11.0"), "{readme}");
+        let columns: Vec<usize> =
+            readme.lines().filter(|l| l.starts_with('|')).map(|l| l.matches('|').count()).collect();
+        assert_eq!(columns, [7; 6], "{readme}");
     }
 
     #[test]

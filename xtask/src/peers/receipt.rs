@@ -122,8 +122,12 @@ fn conditions(text: &mut String, record: &Record, table: &[Row]) -> Result<()> {
         let row = table.iter().find(|row| row.id() == run.row);
         let peer = row.map_or("peer", |row| row.peer.name());
         let field = |key: &str| said(&run.peer[key]);
+        let attention = match &run.peer["flash_attention"] {
+            Value::Null => String::new(),
+            choice => format!(", flash attention {}", said(choice)),
+        };
         let line = format!(
-            "| {peer}{} | {}, {} threads; {}; `{}` |",
+            "| {peer}{} | {}, {} threads{attention}; {}; `{}` |",
             row.map_or("", |row| variant(row.peer)),
             field("version"),
             field("threads"),

@@ -19,6 +19,8 @@ pub(super) struct Row {
     pub(super) depth: u32,
     pub(super) sequences: u32,
     pub(super) peer: Peer,
+    /// What else the peer's script is told: what makes the peer faster here than its defaults.
+    pub(super) peer_flags: &'static [&'static str],
     /// What of it counts, and the bars.
     pub(super) measures: Vec<Measure>,
     /// The bar was set for machines with matrix units.
@@ -131,6 +133,7 @@ impl Row {
             depth: 0,
             sequences: 1,
             peer: Peer::LlamaCpp,
+            peer_flags: &[],
             measures: Vec::new(),
             bar_is_for_amx: false,
         }
@@ -196,7 +199,8 @@ pub(super) fn rows() -> Vec<Row> {
     for model in DECODE_MODELS {
         rows.push(decode("decode", model).measure(Phase::Decode, TimesAndBandwidth(1.15, 0.9)));
     }
-    let deep = Row { depth: 16384, generate: 16, ..decode("decode16384", small) };
+    let peer_flags = &["--no-flash-attention"];
+    let deep = Row { depth: 16384, generate: 16, peer_flags, ..decode("decode16384", small) };
     rows.push(deep.measure(Phase::Decode, Times(2.0)));
     let experts = Row { generate: 32, ..made("experts", ("qwen3-30b-a3b", "Q4_K")) };
     rows.push(experts.measure(Phase::Prefill, Times(3.0)).measure(Phase::Decode, Times(1.15)));

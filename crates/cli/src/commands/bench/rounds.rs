@@ -12,7 +12,7 @@ use crate::terminal::CtrlC;
 
 /// The first, untimed round is cut to this many prompt tokens and steps: enough to page in and to warm caches and
 /// clocks.
-const WARM_UP: (usize, usize) = (512, 8);
+const WARM_UP: (usize, usize) = (128, 8);
 
 /// An engine at work on rounds of the same sizes.
 pub(super) struct Rounds<'a> {
@@ -44,8 +44,7 @@ impl<'a> Rounds<'a> {
         Ok(rounds)
     }
 
-    /// One round, from the depth on. What the round before left in the KV cache is cut off first, so that the depth is
-    /// computed once.
+    /// One round, from the depth on, which is computed once: what lies behind it in the KV cache is cut off first.
     pub(super) fn next(&mut self) -> Result<Rates> {
         self.time(self.args.prompt, self.args.generate)
     }
@@ -56,7 +55,11 @@ impl<'a> Rounds<'a> {
     }
 
     fn time(&mut self, prompt: usize, generate: usize) -> Result<Rates> {
-        self.sequences.iter_mut().for_each(|s| s.truncate(self.args.depth));
+        // A step that does not count brings back into caches and page tables what another engine's turn pushed out.
+        self.cut();
+        self.push(1);
+        self.prefill()?;
+        self.cut();
         self.push(prompt);
         let start = Instant::now();
         self.prefill()?;
@@ -76,6 +79,11 @@ impl<'a> Rounds<'a> {
             prefill: rate(prompt, prefill.as_secs_f64()),
             decode: (generate > 0).then(|| rate(generate, decode.as_secs_f64())),
         })
+    }
+
+    /// Cuts every sequence back to the depth.
+    fn cut(&mut self) {
+        self.sequences.iter_mut().for_each(|s| s.truncate(self.args.depth));
     }
 
     /// Appends `n` random tokens to every sequence.
