@@ -1,6 +1,6 @@
 //! Times the matrix products of every data type and instruction set beside the measured peaks of the machine.
 //!
-//! `cargo run --release -p autarky-cpu --example matmul_bench -- [isa=avx512] [dtype=Q4_0] [threads=2] [m=1,512]`
+//! `cargo run --release -p autarky-cpu --example matmul_bench -- [isa=avx512] [dtype=Q4_0] [threads=2] [m=1,512] [nk=8192x2048]`
 
 use autarky_cpu::matmul::{
     ActivationBuffer, ActivationKind, ActivationShape, PackedWeight, matmul, peak, quantize_row,
@@ -10,7 +10,6 @@ use autarky_quant::DType;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-const SHAPES: [(usize, usize); 2] = [(2048, 2048), (8192, 2048)];
 /// Weights are cycled through copies of at least this many bytes, so that few-row products read from memory.
 const FOOTPRINT: usize = 384 << 20;
 
@@ -19,6 +18,8 @@ struct Options {
     dtypes: Vec<DType>,
     threads: Vec<usize>,
     rows: Vec<usize>,
+    /// Rows and columns of weights.
+    shapes: Vec<(usize, usize)>,
 }
 
 fn options() -> Options {
@@ -28,6 +29,7 @@ fn options() -> Options {
         dtypes: DType::ALL.to_vec(),
         threads: if processors > 1 { vec![1, processors] } else { vec![1] },
         rows: vec![1, 4, 16, 512],
+        shapes: vec![(2048, 2048), (8192, 2048)],
     };
     for argument in std::env::args().skip(1) {
         let (key, values) = argument.split_once('=').unwrap_or((&argument, ""));
@@ -37,7 +39,12 @@ fn options() -> Options {
             "dtype" => options.dtypes = values.map(|v| DType::from_name(v).expect("a data type")).collect(),
             "threads" => options.threads = values.map(|v| v.parse().expect("a number")).collect(),
             "m" => options.rows = values.map(|v| v.parse().expect("a number")).collect(),
-            _ => panic!("unknown argument {argument} (isa=, dtype=, threads=, m=)"),
+            "nk" => {
+                let shape =
+                    |v: &str| v.split_once('x').and_then(|(n, k)| Some((n.parse().ok()?, k.parse().ok()?)));
+                options.shapes = values.map(|v| shape(v).expect("two numbers")).collect();
+            }
+            _ => panic!("unknown argument {argument} (isa=, dtype=, threads=, m=, nk=)"),
         }
     }
     options
@@ -63,7 +70,7 @@ fn main() {
                 "isa", "dtype", "N", "M", "µs", "GOP/s", "peak", "GB/s", "band"
             );
             for &dtype in &options.dtypes {
-                for (n, k) in SHAPES {
+                for &(n, k) in &options.shapes {
                     let weights = weights(dtype, n, k, &pool, &options.rows);
                     for &m in &options.rows {
                         let seconds = time(isa, &pool, &weights, m);

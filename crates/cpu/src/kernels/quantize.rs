@@ -1,10 +1,13 @@
 //! Rounding of a row of activations to 8 bits, as [`crate::matmul::activations`] defines it, over lanes.
 
+use crate::matmul::activations::{group_shift, power_of_two, row_scale};
 use crate::matmul::{ActivationKind, Activations, CHUNK, GROUP};
 
 use super::lanes::{LANES, Lanes};
 
 const GROUPS: usize = CHUNK / GROUP;
+/// The bits of a float but for its sign: a largest magnitude may be −0.
+const MAGNITUDE: u32 = 0x7fff_ffff;
 
 /// Writes row `row` of `out`, an 8-bit operand, from `x`.
 ///
@@ -13,65 +16,82 @@ const GROUPS: usize = CHUNK / GROUP;
 #[inline(always)]
 pub(crate) unsafe fn quantize_row<V: Lanes>(x: &[f32], out: &Activations, row: usize) {
     debug_assert!(out.shape().kind() == ActivationKind::Int8 && x.len().is_multiple_of(GROUP));
-    for (chunk, x) in x.chunks(CHUNK).enumerate() {
-        // SAFETY: as the caller promises; every chunk of a row has places for 8 groups.
-        unsafe {
+    // SAFETY: as the caller promises; every chunk of a row has places for 8 groups.
+    unsafe {
+        let magnitude = largest_magnitude::<V>(x);
+        let (scale, inverse) = row_scale(magnitude);
+        *out.scale(row) = scale;
+        for (chunk, x) in x.chunks(CHUNK).enumerate() {
             let codes = out.codes(chunk, row);
-            let (scales, scaled) = (out.scales(chunk, row), out.scaled_sums(chunk, row));
+            let (shifts, shifted) = (out.shifts(chunk, row), out.shifted_sums(chunk, row));
             let (sums, half_sums) = (out.negated_sums(chunk, row), out.negated_half_sums(chunk, row));
-            let scaled_halves = out.scaled_half_sums(chunk, row);
+            let shifted_halves = out.shifted_half_sums(chunk, row);
             let groups = x.len() / GROUP;
             for g in 0..groups {
                 let from = x.as_ptr().add(g * GROUP);
-                let (scale, halves) = quantize_group::<V>(from, codes.add(g * GROUP));
-                *scales.add(g) = scale;
-                *scaled.add(g) = scale * (halves[0] + halves[1]);
-                *sums.add(g) = -((halves[0] + halves[1]) as i32);
+                let (shift, halves) = quantize_group::<V>(from, magnitude, inverse, codes.add(g * GROUP));
+                *shifts.add(g) = shift;
+                *shifted.add(g) = ((halves[0] + halves[1]) << shift) as f32;
+                *sums.add(g) = -(halves[0] + halves[1]);
                 for (h, half) in halves.into_iter().enumerate() {
-                    *half_sums.add(2 * g + h) = -(half as i32);
-                    *scaled_halves.add(2 * g + h) = scale * half;
+                    *half_sums.add(2 * g + h) = -half;
+                    *shifted_halves.add(2 * g + h) = (half << shift) as f32;
                 }
             }
             let rest = GROUPS - groups;
             codes.add(groups * GROUP).write_bytes(0, rest * GROUP);
-            scales.add(groups).write_bytes(0, rest);
-            scaled.add(groups).write_bytes(0, rest);
+            shifts.add(groups).write_bytes(0, rest);
+            shifted.add(groups).write_bytes(0, rest);
             sums.add(groups).write_bytes(0, rest);
             half_sums.add(2 * groups).write_bytes(0, 2 * rest);
-            scaled_halves.add(2 * groups).write_bytes(0, 2 * rest);
+            shifted_halves.add(2 * groups).write_bytes(0, 2 * rest);
         }
     }
 }
 
-/// The codes of 32 numbers; their scale, and the sums of either half's codes (whole numbers, so exact in any order).
+/// The bits of the largest magnitude of whole groups, those of a NaN if a number is not finite.
 #[inline(always)]
-unsafe fn quantize_group<V: Lanes>(x: *const f32, codes: *mut i8) -> (f32, [f32; 2]) {
+unsafe fn largest_magnitude<V: Lanes>(x: &[f32]) -> u32 {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let zero = V::splat(0.0);
+        let (mut largest, mut fault) = (zero, zero);
+        for at in (0..x.len()).step_by(LANES) {
+            let x = V::load(x.as_ptr().add(at));
+            largest = zero.sub(x).max(x).max(largest);
+            // 0 for finite numbers, NaN for others.
+            fault = fault.add(x.sub(x));
+        }
+        if fault.sum().is_nan() { f32::NAN.to_bits() } else { largest.largest().to_bits() & MAGNITUDE }
+    }
+}
+
+/// The codes of 32 numbers; their shift, and the sums of either half's codes (whole numbers, so exact in any order).
+#[inline(always)]
+unsafe fn quantize_group<V: Lanes>(
+    x: *const f32,
+    magnitude: u32,
+    inverse: f32,
+    codes: *mut i8,
+) -> (i32, [i32; 2]) {
     /// 1.5 · 2²³: added to a number below 2²² and subtracted again, it leaves the number rounded.
     const MAGIC: f32 = 12_582_912.0;
     // SAFETY: as the caller promises.
     unsafe {
+        if inverse == 0.0 {
+            codes.write_bytes(0, 2 * LANES);
+            return (0, [0; 2]);
+        }
         let (a, b) = (V::load(x), V::load(x.add(LANES)));
         let zero = V::splat(0.0);
         let largest = zero.sub(a).max(a).max(zero.sub(b).max(b)).largest();
-        // 0 for finite numbers, NaN for others.
-        let fault = a.sub(a).add(b.sub(b)).sum();
-        let (scale, inverse) = if fault.is_nan() {
-            (f32::NAN, 0.0)
-        } else if largest < 1e-30 {
-            (0.0, 0.0)
-        } else {
-            (largest / 127.0, 127.0 / largest)
-        };
-        if inverse == 0.0 {
-            codes.write_bytes(0, 2 * LANES);
-            return (scale, [0.0; 2]);
-        }
-        let (inverse, magic) = (V::splat(inverse), V::splat(MAGIC));
+        let shift = group_shift(magnitude, largest.to_bits() & MAGNITUDE);
+        let (inverse, magic) = (V::splat(inverse * power_of_two(shift)), V::splat(MAGIC));
         let a = a.mul(inverse).add(magic).sub(magic);
         let b = b.mul(inverse).add(magic).sub(magic);
         a.store_i8(codes);
         b.store_i8(codes.add(LANES));
-        (scale, [a.sum(), b.sum()])
+        (shift, [a.sum() as i32, b.sum() as i32])
     }
 }
 

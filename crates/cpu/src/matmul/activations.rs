@@ -1,9 +1,15 @@
-//! Activations in the form that kernels read: rounded to 8 bits in groups for quantized weights, or floats.
+//! Activations in the form that kernels read: rounded to 8 bits for quantized weights, or floats.
 //!
-//! A group of 32 elements of a row has one scale, `d = max|x| / 127`, and its elements are `x · (127 / max|x|)` rounded
-//! to nearest, ties to even. That is done with integer comparisons and a fixed sequence of `f32` operations, so that
-//! every instruction set gives the same bits. A group whose largest magnitude is below 10⁻³⁰ is zero, and one that
-//! holds an infinity or a NaN has a NaN scale, so that the fault shows in the result and does not vanish in rounding.
+//! A row has one scale, `d = max|x| / 127`, and each group of 32 elements a shift `s`, the largest of 0 ..= 11 for which
+//! `2^s · max|x of the group|` does not exceed the row's `max|x|`. An element is `x · (127 / max|x|) · 2^s` rounded to
+//! nearest, ties to even; it stands for `code · d / 2^s`. So a group has steps between one and two times those that a
+//! scale of its own would give it, and a product scales it by a shift of integers, which is exact, where a scale of its
+//! own would take a multiplication of floats. (A group whose largest element is below a 2048th of the row's keeps the
+//! step `d / 2048`.)
+//!
+//! That is done with integer comparisons and a fixed sequence of `f32` operations, so that every instruction set gives
+//! the same bits. A row whose largest magnitude is below 10⁻³⁰ is zero, and one that holds an infinity or a NaN has a
+//! NaN scale, so that the fault shows in the result and does not vanish in rounding.
 //!
 //! The order in memory is chunk by chunk of 256 elements, and within a chunk row by row: a kernel that runs a chunk of
 //! weights over many rows reads them in sequence, whatever power of two the length of a row is.
@@ -16,7 +22,7 @@ use autarky_quant::DType;
 /// The form of a matrix of activations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ActivationKind {
-    /// 8-bit integers with a scale for each group of 32: for quantized weights.
+    /// 8-bit integers with a scale for each row and a shift for each group of 32: for quantized weights.
     Int8,
     /// `f32`, unchanged: for float weights.
     F32,
@@ -44,12 +50,13 @@ pub struct ActivationShape {
     cols: usize,
 }
 
-/// Bytes for a row of each chunk: scales, group sums (as float and as integer), half-group sums (likewise).
-const SCALE: usize = CHUNK_GROUPS * 4;
+/// Bytes of a row of a chunk for a number of each group: shifts, group sums (as float and as integer); twice that for
+/// half-group sums (likewise).
+const NUMBERS: usize = CHUNK_GROUPS * 4;
 /// AMX loads 16 rows at a time, and so up to 15 rows behind the last one: these bytes behind the codes, and these
 /// behind the scales and sums, keep that inside the buffer.
 const SLACK: usize = 16 * CHUNK;
-const SUMS_SLACK: usize = 16 * 2 * SCALE;
+const SUMS_SLACK: usize = 16 * 2 * NUMBERS;
 
 impl ActivationShape {
     /// `rows` rows of `cols` elements.
@@ -76,7 +83,7 @@ impl ActivationShape {
     pub const fn bytes(&self) -> usize {
         let chunk_rows = self.chunks() * self.rows;
         match self.kind {
-            ActivationKind::Int8 => chunk_rows * (CHUNK + 7 * SCALE) + SLACK + SUMS_SLACK,
+            ActivationKind::Int8 => chunk_rows * (CHUNK + 7 * NUMBERS) + SLACK + SUMS_SLACK + self.rows * 4,
             ActivationKind::F32 => chunk_rows * CHUNK * 4,
             ActivationKind::Bf16 => chunk_rows * CHUNK * 2 + 2 * SLACK,
         }
@@ -125,7 +132,7 @@ impl Activations {
         debug_assert!(self.shape.kind == ActivationKind::Int8);
         let chunk_rows = self.shape.chunks() * self.shape.rows;
         // SAFETY: within the `bytes()` that `new` was promised.
-        unsafe { self.base.add(SLACK + chunk_rows * (CHUNK + before * SCALE)) }
+        unsafe { self.base.add(SLACK + chunk_rows * (CHUNK + before * NUMBERS)) }
     }
 
     /// 256 codes of a row; the next row's follow.
@@ -134,27 +141,32 @@ impl Activations {
         self.base.cast::<i8>().wrapping_add(self.at(chunk, row) * CHUNK)
     }
 
-    /// 8 group scales of a row; the next row's follow.
-    pub(crate) fn scales(&self, chunk: usize, row: usize) -> *mut f32 {
-        self.field(0).cast::<f32>().wrapping_add(self.at(chunk, row) * CHUNK_GROUPS)
+    /// The scale of a row; the next row's follows.
+    pub(crate) fn scale(&self, row: usize) -> *mut f32 {
+        self.field(7).wrapping_add(SUMS_SLACK).cast::<f32>().wrapping_add(row)
     }
 
-    /// 8 group sums of a row, times the group's scale; the next row's follow.
-    pub(crate) fn scaled_sums(&self, chunk: usize, row: usize) -> *mut f32 {
+    /// 8 group shifts of a row; the next row's follow.
+    pub(crate) fn shifts(&self, chunk: usize, row: usize) -> *mut i32 {
+        self.field(0).cast::<i32>().wrapping_add(self.at(chunk, row) * CHUNK_GROUPS)
+    }
+
+    /// 8 shifted group sums of codes of a row, as floats; the next row's follow.
+    pub(crate) fn shifted_sums(&self, chunk: usize, row: usize) -> *mut f32 {
         self.field(1).cast::<f32>().wrapping_add(self.at(chunk, row) * CHUNK_GROUPS)
     }
 
-    /// 8 negated group sums of codes of a row; the next row's follow.
+    /// 8 negated group sums of codes of a row, not shifted; the next row's follow.
     pub(crate) fn negated_sums(&self, chunk: usize, row: usize) -> *mut i32 {
         self.field(2).cast::<i32>().wrapping_add(self.at(chunk, row) * CHUNK_GROUPS)
     }
 
-    /// 16 half-group sums of a row, times the group's scale; the next row's follow.
-    pub(crate) fn scaled_half_sums(&self, chunk: usize, row: usize) -> *mut f32 {
+    /// 16 shifted half-group sums of codes of a row, as floats; the next row's follow.
+    pub(crate) fn shifted_half_sums(&self, chunk: usize, row: usize) -> *mut f32 {
         self.field(3).cast::<f32>().wrapping_add(self.at(chunk, row) * 2 * CHUNK_GROUPS)
     }
 
-    /// 16 negated half-group sums of codes of a row; the next row's follow.
+    /// 16 negated half-group sums of codes of a row, not shifted; the next row's follow.
     pub(crate) fn negated_half_sums(&self, chunk: usize, row: usize) -> *mut i32 {
         self.field(5).cast::<i32>().wrapping_add(self.at(chunk, row) * 2 * CHUNK_GROUPS)
     }
@@ -183,6 +195,10 @@ impl Activations {
         let (mine, theirs) = (self.shape, source.shape);
         assert!(mine.kind == theirs.kind && mine.cols == theirs.cols, "{mine:?} from {theirs:?}");
         assert!(to < mine.rows && from < theirs.rows, "row {from} of {theirs:?} to row {to} of {mine:?}");
+        if mine.kind == ActivationKind::Int8 {
+            // SAFETY: as below.
+            unsafe { source.scale(from).copy_to(self.scale(to), 1) };
+        }
         for chunk in 0..mine.chunks() {
             // SAFETY: both rows are inside their views, as just checked; the caller keeps others away.
             unsafe {
@@ -192,10 +208,12 @@ impl Activations {
                     ActivationKind::Int8 => {
                         const N: usize = CHUNK_GROUPS;
                         source.codes(chunk, from).copy_to(self.codes(chunk, to), CHUNK);
-                        source.scales(chunk, from).copy_to(self.scales(chunk, to), N);
-                        source.scaled_sums(chunk, from).copy_to(self.scaled_sums(chunk, to), N);
+                        source.shifts(chunk, from).copy_to(self.shifts(chunk, to), N);
+                        source.shifted_sums(chunk, from).copy_to(self.shifted_sums(chunk, to), N);
                         source.negated_sums(chunk, from).copy_to(self.negated_sums(chunk, to), N);
-                        source.scaled_half_sums(chunk, from).copy_to(self.scaled_half_sums(chunk, to), 2 * N);
+                        source
+                            .shifted_half_sums(chunk, from)
+                            .copy_to(self.shifted_half_sums(chunk, to), 2 * N);
                         source
                             .negated_half_sums(chunk, from)
                             .copy_to(self.negated_half_sums(chunk, to), 2 * N);
@@ -258,11 +276,17 @@ impl ActivationBuffer {
 /// `x` has `cols` elements, `row` is inside the view, and nothing else uses that row of it.
 #[inline(always)]
 pub(crate) unsafe fn quantize_row_portable(x: &[f32], out: &Activations, row: usize) {
+    let magnitude = largest_magnitude(x);
+    let (scale, inverse) = row_scale(magnitude);
+    if out.shape.kind == ActivationKind::Int8 {
+        // SAFETY: the row is inside the view.
+        unsafe { *out.scale(row) = scale };
+    }
     for (chunk, x) in x.chunks(CHUNK).enumerate() {
         // SAFETY: the places are inside the view and this function has them to itself.
         unsafe {
             match out.shape.kind {
-                ActivationKind::Int8 => quantize_chunk_portable(x, out, chunk, row),
+                ActivationKind::Int8 => quantize_chunk(x, (magnitude, inverse), out, chunk, row),
                 ActivationKind::F32 => {
                     let to = std::slice::from_raw_parts_mut(out.floats(chunk, row), CHUNK);
                     to[..x.len()].copy_from_slice(x);
@@ -280,19 +304,27 @@ pub(crate) unsafe fn quantize_row_portable(x: &[f32], out: &Activations, row: us
     }
 }
 
+/// A chunk of a row whose largest magnitude has the bits `magnitude`.
+///
 /// # Safety
 /// As [`quantize_row_portable`].
 #[inline(always)]
-pub(super) unsafe fn quantize_chunk_portable(x: &[f32], out: &Activations, chunk: usize, row: usize) {
+unsafe fn quantize_chunk(
+    x: &[f32],
+    (magnitude, inverse): (u32, f32),
+    out: &Activations,
+    chunk: usize,
+    row: usize,
+) {
     // SAFETY: inside the view, as the caller promises.
-    let (codes, scales, sums, half_sums, scaled, scaled_halves) = unsafe {
+    let (codes, shifts, sums, half_sums, shifted, shifted_halves) = unsafe {
         (
             &mut *out.codes(chunk, row).cast::<[[i8; GROUP]; CHUNK_GROUPS]>(),
-            &mut *out.scales(chunk, row).cast::<[f32; CHUNK_GROUPS]>(),
+            &mut *out.shifts(chunk, row).cast::<[i32; CHUNK_GROUPS]>(),
             &mut *out.negated_sums(chunk, row).cast::<[i32; CHUNK_GROUPS]>(),
             &mut *out.negated_half_sums(chunk, row).cast::<[[i32; 2]; CHUNK_GROUPS]>(),
-            &mut *out.scaled_sums(chunk, row).cast::<[f32; CHUNK_GROUPS]>(),
-            &mut *out.scaled_half_sums(chunk, row).cast::<[[f32; 2]; CHUNK_GROUPS]>(),
+            &mut *out.shifted_sums(chunk, row).cast::<[f32; CHUNK_GROUPS]>(),
+            &mut *out.shifted_half_sums(chunk, row).cast::<[[f32; 2]; CHUNK_GROUPS]>(),
         )
     };
     for g in 0..CHUNK_GROUPS {
@@ -305,7 +337,8 @@ pub(super) unsafe fn quantize_chunk_portable(x: &[f32], out: &Activations, chunk
                 }
             }
         }
-        let (scale, inverse) = group_scale(&group);
+        let shift = if inverse == 0.0 { 0 } else { group_shift(magnitude, largest_magnitude(&group)) };
+        let inverse = inverse * power_of_two(shift);
         let mut halves = [0i32; 2];
         for (half, sum) in halves.iter_mut().enumerate() {
             for i in half * 16..half * 16 + 16 {
@@ -314,30 +347,51 @@ pub(super) unsafe fn quantize_chunk_portable(x: &[f32], out: &Activations, chunk
                 *sum += code;
             }
         }
-        scales[g] = scale;
-        sums[g] = -(halves[0] + halves[1]);
-        scaled[g] = scale * (halves[0] + halves[1]) as f32;
+        let sum = halves[0] + halves[1];
+        shifts[g] = shift;
+        sums[g] = -sum;
+        shifted[g] = (sum << shift) as f32;
         half_sums[g] = [-halves[0], -halves[1]];
-        scaled_halves[g] = [scale * halves[0] as f32, scale * halves[1] as f32];
+        shifted_halves[g] = [(halves[0] << shift) as f32, (halves[1] << shift) as f32];
     }
 }
 
-/// The smallest magnitude that counts: below it, 127 / max could overflow, and such a group is below any model's noise.
-pub(super) const SMALLEST: f32 = 1e-30;
+/// The smallest magnitude that counts: below it, 127 / max could overflow, and such a row is below any model's noise.
+pub(crate) const SMALLEST: f32 = 1e-30;
+/// The largest shift: a group's sum of products, below 2¹⁹, stays an `i32`.
+const MOST_SHIFT: u32 = 11;
 
-/// The scale of a group and what its elements are multiplied by.
+/// The bits of the largest magnitude: as integers, magnitudes order as the floats do, with infinity and then the NaNs
+/// above all.
 #[inline(always)]
-fn group_scale(group: &[f32; GROUP]) -> (f32, f32) {
-    // As integers, magnitudes order as the floats do, with infinity and then the NaNs above all.
-    let bits = group.iter().fold(0u32, |max, x| max.max(x.to_bits() & 0x7fff_ffff));
-    let largest = f32::from_bits(bits);
-    if bits >= 0x7f80_0000 {
+fn largest_magnitude(x: &[f32]) -> u32 {
+    x.iter().fold(0u32, |max, x| max.max(x.to_bits() & 0x7fff_ffff))
+}
+
+/// The scale of a row and what its elements are multiplied by, from the bits of its largest magnitude.
+#[inline(always)]
+pub(crate) fn row_scale(magnitude: u32) -> (f32, f32) {
+    let largest = f32::from_bits(magnitude);
+    if magnitude >= 0x7f80_0000 {
         (f32::NAN, 0.0)
     } else if largest < SMALLEST {
         (0.0, 0.0)
     } else {
         (largest / 127.0, 127.0 / largest)
     }
+}
+
+/// The shift of a group, from the bits of the row's and of the group's largest magnitudes: the difference of their
+/// exponents, less one where the group's fraction is the larger.
+#[inline(always)]
+pub(crate) fn group_shift(row: u32, group: u32) -> i32 {
+    if group == 0 { 0 } else { ((row - group) >> 23).min(MOST_SHIFT) as i32 }
+}
+
+/// 2^exponent, for small exponents.
+#[inline(always)]
+pub(crate) fn power_of_two(exponent: i32) -> f32 {
+    f32::from_bits(((127 + exponent) as u32) << 23)
 }
 
 /// `x · inverse` rounded to nearest, ties to even; 0 when that is not a number.

@@ -9,21 +9,12 @@
 //!
 //! All functions without `target_feature` are `inline(always)` parts of those with it; see [`Lanes`] for their safety.
 
-use super::activations::quantize_row_portable;
 use super::format::{CHUNK, CHUNK_GROUPS, Format, GROUP, GROUP_CODES, PANEL_ROWS, with_format};
 use super::integer::{self, Block, Integer};
 use super::lanes::Lanes;
 use super::unpack::Unpacked;
-use super::{Activations, ScratchParts, Task, float};
+use super::{ScratchParts, Task, float};
 use std::arch::x86_64::*;
-
-/// # Safety
-/// As [`super::quantize_row`]; the processor has these features.
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn quantize_row(x: &[f32], out: &Activations, row: usize) {
-    // SAFETY: the caller's promise.
-    unsafe { quantize_row_portable(x, out, row) }
-}
 
 /// # Safety
 /// As [`super::matmul`], whose checks were made; the processor has these features.
@@ -201,6 +192,8 @@ const fn quads_in_16_bits<F: Format>() -> usize {
 impl Integer for Maddubs {
     type Lanes = Pair;
 
+    const ROWS: usize = 64;
+
     #[inline(always)]
     unsafe fn unpack_codes<F: Format>(group: *const u8, out: &mut [u8; GROUP_CODES]) {
         // SAFETY: the caller's promise.
@@ -225,21 +218,13 @@ impl Integer for Maddubs {
         // SAFETY: the caller's promise.
         unsafe {
             while block.rows - done >= 3 {
-                rows_block::<F, 3>(
-                    task,
-                    unpacked,
-                    Block { row: block.row + done, ..block },
-                    &mut sums[done..],
-                );
+                let at = Block { row: block.row + done, ..block };
+                rows_block::<F, 3>(task, unpacked, at, &mut sums[done..]);
                 done += 3;
             }
             while done < block.rows {
-                rows_block::<F, 1>(
-                    task,
-                    unpacked,
-                    Block { row: block.row + done, ..block },
-                    &mut sums[done..],
-                );
+                let at = Block { row: block.row + done, ..block };
+                rows_block::<F, 1>(task, unpacked, at, &mut sums[done..]);
                 done += 1;
             }
         }
@@ -333,11 +318,11 @@ unsafe fn rows_block<F: Format, const M: usize>(
     unsafe {
         let ones = _mm256_set1_epi16(1);
         let codes = a.codes(chunk, row);
-        let a_scales = a.scales(chunk, row);
-        let (negated_sums, scaled_sums) = if parts == 1 {
-            (a.negated_sums(chunk, row), a.scaled_sums(chunk, row))
+        let shifts = a.shifts(chunk, row);
+        let (negated_sums, shifted_sums) = if parts == 1 {
+            (a.negated_sums(chunk, row), a.shifted_sums(chunk, row))
         } else {
-            (a.negated_half_sums(chunk, row), a.scaled_half_sums(chunk, row))
+            (a.negated_half_sums(chunk, row), a.shifted_half_sums(chunk, row))
         };
         for group in 0..groups {
             let weights = unpacked.codes[group].as_ptr();
@@ -380,12 +365,12 @@ unsafe fn rows_block<F: Format, const M: usize>(
                 }
                 let scale = Pair::load(unpacked.scales[index].as_ptr());
                 for (m, (dots, sums)) in dots.iter().zip(sums.iter_mut()).enumerate() {
-                    let a_scale = Pair::splat(*a_scales.add(m * CHUNK_GROUPS + group));
-                    let dots = Pair::from_i32(dots[0], dots[1]);
-                    let mut sum = dots.fma(scale.mul(a_scale), Pair::load(sums.as_ptr()));
+                    let shift = _mm256_set1_epi32(*shifts.add(m * CHUNK_GROUPS + group));
+                    let [low, high] = dots.map(|dots| _mm256_sllv_epi32(dots, shift));
+                    let mut sum = Pair::from_i32(low, high).fma(scale, Pair::load(sums.as_ptr()));
                     if spec.mins {
                         let addend = Pair::load(unpacked.addends[index].as_ptr());
-                        sum = addend.fma(Pair::splat(*scaled_sums.add(m * sums_of_row + index)), sum);
+                        sum = addend.fma(Pair::splat(*shifted_sums.add(m * sums_of_row + index)), sum);
                     }
                     sum.store(sums.as_mut_ptr());
                 }

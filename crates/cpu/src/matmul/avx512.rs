@@ -6,139 +6,16 @@
 //! Helpers are `inline(always)` without `target_feature`: they only ever become part of the two entry functions, which
 //! have it. Their `# Safety` is the same throughout: the processor has the features of [`matmul`].
 
-use super::activations::{ActivationKind, SMALLEST, quantize_chunk_portable, quantize_row_portable};
-use super::format::{CHUNK, CHUNK_GROUPS, Format, GROUP, GROUP_CODES, PANEL_ROWS, with_format};
-use super::integer::{self, Block, Integer};
+use super::format::{CHUNK, CHUNK_GROUPS, Format, GROUP, PANEL_ROWS, with_format};
+use super::integer::for_blocks;
 use super::lanes::{ChunkScales, Lanes, groups_of};
-use super::unpack::Unpacked;
-use super::{Activations, ScratchParts, Task, float};
+use super::{Activations, ScratchParts, Task, float, prefetch};
 use std::arch::x86_64::*;
 
-/// Up to this many rows, a group is unpacked in registers and used at once.
-pub(super) const FEW_ROWS: usize = 6;
-
-/// # Safety
-/// As [`super::quantize_row`]; the processor has these features.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-pub(super) unsafe fn quantize_row(x: &[f32], out: &Activations, row: usize) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        if out.shape().kind() != ActivationKind::Int8 {
-            return quantize_row_portable(x, out, row);
-        }
-        let (full, rest) = x.as_chunks::<CHUNK>();
-        for (chunk, x) in full.iter().enumerate() {
-            quantize_chunk(x, out, chunk, row);
-        }
-        if !rest.is_empty() {
-            quantize_chunk_portable(rest, out, full.len(), row);
-        }
-    }
-}
-
-/// Rounds a full chunk, in the operations of [`quantize_chunk_portable`].
-#[inline(always)]
-unsafe fn quantize_chunk(x: &[f32; CHUNK], out: &Activations, chunk: usize, row: usize) {
-    // SAFETY: places are inside the view.
-    unsafe {
-        let x: [__m512; 16] = std::array::from_fn(|i| _mm512_loadu_ps(x.as_ptr().add(16 * i)));
-        let magnitude =
-            |i: usize| _mm512_and_si512(_mm512_castps_si512(x[i]), _mm512_set1_epi32(0x7fff_ffff));
-        let largest =
-            group_maxima(std::array::from_fn(|g| _mm512_max_epu32(magnitude(2 * g), magnitude(2 * g + 1))));
-        let (scales, inverses, not_zero) = group_scales(largest);
-        _mm256_storeu_ps(out.scales(chunk, row), scales);
-        let inverses = _mm512_castps256_ps512(inverses);
-        let mut partial_sums = [_mm512_setzero_si512(); 4];
-        for (quarter, partial_sums) in partial_sums.iter_mut().enumerate() {
-            let code = |i: usize| {
-                let i = 4 * quarter + i;
-                let inverse = _mm512_permutexvar_ps(_mm512_set1_epi32(i as i32 / 2), inverses);
-                let keep = 0u16.wrapping_sub(u16::from(not_zero >> (i / 2) & 1));
-                _mm512_maskz_cvtps_epi32(keep, _mm512_mul_ps(x[i], inverse))
-            };
-            // Packing works within 128 bits, which leaves the four vectors' quarters transposed.
-            let bytes = _mm512_packs_epi16(
-                _mm512_packs_epi32(code(0), code(1)),
-                _mm512_packs_epi32(code(2), code(3)),
-            );
-            let bytes = _mm512_permutexvar_epi32(transpose(), bytes);
-            _mm512_storeu_si512(out.codes(chunk, row).add(64 * quarter).cast(), bytes);
-            *partial_sums = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(1), bytes);
-        }
-        let halves = half_group_sums(partial_sums);
-        let groups = _mm512_add_epi32(halves, _mm512_shuffle_epi32(halves, 0b10_11_00_01));
-        let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 0, 2, 4, 6, 8, 10, 12, 14);
-        let groups = _mm512_castsi512_si256(_mm512_permutexvar_epi32(even, groups));
-        let zero = _mm512_setzero_si512();
-        _mm512_storeu_si512(out.negated_half_sums(chunk, row).cast(), _mm512_sub_epi32(zero, halves));
-        _mm256_storeu_si256(
-            out.negated_sums(chunk, row).cast(),
-            _mm256_sub_epi32(_mm512_castsi512_si256(zero), groups),
-        );
-        _mm256_storeu_ps(out.scaled_sums(chunk, row), _mm256_mul_ps(scales, _mm256_cvtepi32_ps(groups)));
-        let twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
-        let scales = _mm512_permutexvar_ps(twice, _mm512_castps256_ps512(scales));
-        let scaled = _mm512_mul_ps(scales, _mm512_cvtepi32_ps(halves));
-        _mm512_storeu_ps(out.scaled_half_sums(chunk, row), scaled);
-    }
-}
-
-/// The permutation that transposes 4 × 4 elements.
-#[inline(always)]
-unsafe fn transpose() -> __m512i {
-    // SAFETY: the caller has the features.
-    unsafe { _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15) }
-}
-
-/// The largest of the 16 elements of each of 8 vectors, as unsigned integers.
-#[inline(always)]
-unsafe fn group_maxima(v: [__m512i; 8]) -> __m256i {
-    // SAFETY: the caller has the features.
-    unsafe {
-        let pairs = |a, b| _mm512_max_epu32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-        let fours = |a, b| _mm512_max_epu32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
-        // Each 128 bits hold a candidate for each of four vectors.
-        let low = fours(pairs(v[0], v[1]), pairs(v[2], v[3]));
-        let high = fours(pairs(v[4], v[5]), pairs(v[6], v[7]));
-        let all = _mm512_max_epu32(
-            _mm512_shuffle_i32x4(low, high, 0b01_00_01_00),
-            _mm512_shuffle_i32x4(low, high, 0b11_10_11_10),
-        );
-        let all = _mm512_max_epu32(
-            _mm512_shuffle_i32x4(all, all, 0b10_00_10_00),
-            _mm512_shuffle_i32x4(all, all, 0b11_01_11_01),
-        );
-        _mm512_castsi512_si256(all)
-    }
-}
-
-/// Scales of 8 groups, what their elements are multiplied by, and a bit for each group whose codes are not all zero.
-#[inline(always)]
-unsafe fn group_scales(largest: __m256i) -> (__m256, __m256, u8) {
-    // SAFETY: the caller has the features.
-    unsafe {
-        let float = _mm256_castsi256_ps(largest);
-        let finite = _mm256_cmplt_epu32_mask(largest, _mm256_set1_epi32(0x7f80_0000));
-        let not_small = _mm256_cmp_ps_mask(float, _mm256_set1_ps(SMALLEST), _CMP_NLT_UQ);
-        let c127 = _mm256_set1_ps(127.0);
-        let scales = _mm256_maskz_div_ps(not_small, float, c127);
-        let scales = _mm256_mask_mov_ps(_mm256_set1_ps(f32::NAN), finite, scales);
-        (scales, _mm256_div_ps(c127, float), finite & not_small)
-    }
-}
-
-/// Sums of 16 consecutive codes, from the sums of 4.
-#[inline(always)]
-unsafe fn half_group_sums(v: [__m512i; 4]) -> __m512i {
-    // SAFETY: the caller has the features.
-    unsafe {
-        let pairs = |a, b| _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-        let (a, b) = (pairs(v[0], v[1]), pairs(v[2], v[3]));
-        let sums = _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
-        _mm512_permutexvar_epi32(transpose(), sums)
-    }
-}
+/// Up to this many rows, sums are in registers from the first group to the last.
+pub(super) const FEW_ROWS: usize = 4;
+/// Rows that a group in registers is run over: few enough for their codes and sums to stay in the first-level cache.
+const ROWS: usize = 32;
 
 /// # Safety
 /// As [`super::matmul`], whose checks were made; the processor has these features.
@@ -164,10 +41,8 @@ unsafe fn quantized<F: Format>(task: &Task<'_>, scratch: &mut ScratchParts) {
             1 => few_rows::<F, 1>(task),
             2 => few_rows::<F, 2>(task),
             3 => few_rows::<F, 3>(task),
-            4 => few_rows::<F, 4>(task),
-            5 => few_rows::<F, 5>(task),
             FEW_ROWS => few_rows::<F, FEW_ROWS>(task),
-            _ => integer::product::<F, Vnni>(task, scratch),
+            _ => many_rows::<F>(task, scratch),
         }
     }
 }
@@ -314,11 +189,89 @@ impl Lanes for Zmm {
     }
 }
 
+/// Runs `$body` for blocks of 8, 4, 2 and 1 rows, a constant `$R`, from row `$row` up to `$rows`.
+macro_rules! row_steps {
+    ($rows:expr, $row:ident, $R:ident => $body:expr) => {
+        row_steps!(@size 8, $rows, $row, $R, $body);
+        row_steps!(@size 4, $rows, $row, $R, $body);
+        row_steps!(@size 2, $rows, $row, $R, $body);
+        row_steps!(@size 1, $rows, $row, $R, $body);
+    };
+    (@size $size:literal, $rows:expr, $row:ident, $R:ident, $body:expr) => {{
+        const $R: usize = $size;
+        while $row + $R <= $rows {
+            $body;
+            $row += $R;
+        }
+    }};
+}
+
 /// Adds the products of one quad.
 #[inline(always)]
 unsafe fn dot(sum: __m512i, quad: __m512i, codes: *const i8) -> __m512i {
     // SAFETY: `codes` points to four codes.
     unsafe { _mm512_dpbusd_epi32(sum, quad, _mm512_set1_epi32(codes.cast::<i32>().read_unaligned())) }
+}
+
+/// Scales and addends of a packed group: one of each, or two.
+#[inline(always)]
+unsafe fn scales_of<F: Format>(scales: &ChunkScales<Zmm>, group: usize) -> [(Zmm, Zmm); 2] {
+    // SAFETY: the chunk has the group.
+    unsafe {
+        match F::SPEC.scale_group {
+            GROUP => [scales.group::<F>(group); 2],
+            _ => [scales.group::<F>(2 * group), scales.group::<F>(2 * group + 1)],
+        }
+    }
+}
+
+/// Adds the products of a group, in registers, with the rows `row .. row + R` to their sums.
+#[inline(always)]
+unsafe fn add_group<F: Format, const R: usize>(
+    a: &Activations,
+    (chunk, row, group): (usize, usize, usize),
+    quads: &[__m512i; 8],
+    scales: &[(Zmm, Zmm); 2],
+    sums: &mut [__m512; R],
+) {
+    let spec = &F::SPEC;
+    let parts = GROUP / spec.scale_group;
+    let quads_of_part = 8 / parts;
+    // SAFETY: the rows are inside the view.
+    unsafe {
+        let codes = a.codes(chunk, row).add(group * GROUP);
+        let shifts = a.shifts(chunk, row).add(group);
+        let (negated_sums, shifted_sums) = if parts == 1 {
+            (a.negated_sums(chunk, row), a.shifted_sums(chunk, row))
+        } else {
+            (a.negated_half_sums(chunk, row), a.shifted_half_sums(chunk, row))
+        };
+        for part in 0..parts {
+            let sum_of = |m: usize| m * parts * CHUNK_GROUPS + group * parts + part;
+            let (Zmm(scale), Zmm(addend)) = scales[part];
+            let mut dots = [_mm512_setzero_si512(); R];
+            if spec.centred {
+                for (m, dots) in dots.iter_mut().enumerate() {
+                    let negated = _mm512_set1_epi32(*negated_sums.add(sum_of(m)));
+                    *dots = _mm512_sll_epi32(negated, _mm_cvtsi32_si128(spec.zero_shift as i32));
+                }
+            }
+            for (q, quad) in quads.iter().enumerate().skip(part * quads_of_part).take(quads_of_part) {
+                for (m, dots) in dots.iter_mut().enumerate() {
+                    *dots = dot(*dots, *quad, codes.add(m * CHUNK + q * 4));
+                }
+            }
+            for (m, sum) in sums.iter_mut().enumerate() {
+                let shift = _mm512_set1_epi32(*shifts.add(m * CHUNK_GROUPS));
+                let dots = _mm512_cvtepi32_ps(_mm512_sllv_epi32(dots[m], shift));
+                *sum = _mm512_fmadd_ps(dots, scale, *sum);
+                if spec.mins {
+                    let shifted_sum = _mm512_set1_ps(*shifted_sums.add(sum_of(m)));
+                    *sum = _mm512_fmadd_ps(addend, shifted_sum, *sum);
+                }
+            }
+        }
+    }
 }
 
 /// `M` rows against the task's panels, unpacking in registers.
@@ -331,10 +284,7 @@ unsafe fn dot(sum: __m512i, quad: __m512i, codes: *const i8) -> __m512i {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 unsafe fn few_rows<F: Format, const M: usize>(task: &Task<'_>) {
     let spec = &F::SPEC;
-    let a = task.activations;
     let first = task.rows.0;
-    let parts = GROUP / spec.scale_group;
-    let quads_of_part = 8 / parts;
     // SAFETY: pointers stay inside the panel and the activations' rows.
     unsafe {
         for panel in task.panels.0..task.panels.1 {
@@ -343,205 +293,88 @@ unsafe fn few_rows<F: Format, const M: usize>(task: &Task<'_>) {
             for chunk in 0..task.weight.cols().div_ceil(CHUNK) {
                 let groups = groups_of(task.weight.cols(), chunk);
                 let scales = ChunkScales::<Zmm>::new::<F>(at.add(groups * spec.group_bytes()));
-                let codes = a.codes(chunk, first);
-                let a_scales = a.scales(chunk, first);
                 for group in 0..groups {
-                    let packed = at.add(group * spec.group_bytes());
-                    let quads = unpack_group::<F>(packed);
-                    for part in 0..parts {
-                        let index = group * parts + part;
-                        let (Zmm(scale), Zmm(addend)) = scales.group::<F>(index);
-                        for (m, sum) in sums.iter_mut().enumerate() {
-                            let mut dots = _mm512_setzero_si512();
-                            if spec.centred {
-                                let negated = if parts == 1 {
-                                    *a.negated_sums(chunk, first + m).add(index)
-                                } else {
-                                    *a.negated_half_sums(chunk, first + m).add(index)
-                                };
-                                dots = _mm512_set1_epi32(negated << spec.zero_shift);
-                            }
-                            let codes = codes.add(m * CHUNK + group * GROUP + part * quads_of_part * 4);
-                            let quads = &quads[part * quads_of_part..(part + 1) * quads_of_part];
-                            for (q, quad) in quads.iter().enumerate() {
-                                dots = dot(dots, *quad, codes.add(q * 4));
-                            }
-                            let a_scale = _mm512_set1_ps(*a_scales.add(m * CHUNK_GROUPS + group));
-                            *sum = _mm512_fmadd_ps(
-                                _mm512_cvtepi32_ps(dots),
-                                _mm512_mul_ps(scale, a_scale),
-                                *sum,
-                            );
-                            if spec.mins {
-                                let scaled_sum = if parts == 1 {
-                                    *a.scaled_sums(chunk, first + m).add(index)
-                                } else {
-                                    *a.scaled_half_sums(chunk, first + m).add(index)
-                                };
-                                *sum = _mm512_fmadd_ps(addend, _mm512_set1_ps(scaled_sum), *sum);
-                            }
-                        }
-                    }
+                    let quads = unpack_group::<F>(at.add(group * spec.group_bytes()));
+                    let scales = scales_of::<F>(&scales, group);
+                    add_group::<F, M>(&task.activations, (chunk, first, group), &quads, &scales, &mut sums);
                 }
                 at = at.add(spec.chunk_bytes(groups));
             }
             for (m, sum) in sums.iter().enumerate() {
-                task.store(first + m, panel, (&raw const *sum).cast());
+                task.store_scaled(first + m, panel, Zmm(*sum));
             }
         }
     }
 }
 
-/// The integer half of the kernels.
-struct Vnni;
-
-impl Integer for Vnni {
-    type Lanes = Zmm;
-
-    #[inline(always)]
-    unsafe fn unpack_codes<F: Format>(group: *const u8, out: &mut [u8; GROUP_CODES]) {
-        // SAFETY: the caller's promise; a group has eight quads.
-        unsafe {
-            for (quad, out) in unpack_group::<F>(group).iter().zip(out.chunks_exact_mut(64)) {
-                _mm512_storeu_si512(out.as_mut_ptr().cast(), *quad);
-            }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn block<F: Format>(
-        task: &Task<'_>,
-        unpacked: &Unpacked,
-        block: Block,
-        sums: &mut [[f32; PANEL_ROWS]],
-    ) {
-        let spec = &F::SPEC;
-        const { assert!(F::SPEC.centred != F::SPEC.mins) };
-        let mut rest = block;
-        let mut sums = sums.as_mut_ptr();
-        while rest.rows > 0 {
-            // Blocks as equal as can be: a short one cannot hide the latency of its multiply-adds.
-            let rows = if rest.rows >= 24 { 12 } else { rest.rows.div_ceil(rest.rows.div_ceil(12)) };
-            let now = Block { rows, ..rest };
-            // SAFETY: the caller's promise.
-            unsafe {
-                match (spec.scale_group == 16, spec.mins) {
-                    (false, false) => rows_of::<false, false>(task, unpacked, now, sums, spec.zero_shift),
-                    (false, true) => rows_of::<false, true>(task, unpacked, now, sums, 0),
-                    (true, false) => rows_of::<true, false>(task, unpacked, now, sums, spec.zero_shift),
-                    (true, true) => rows_of::<true, true>(task, unpacked, now, sums, 0),
-                }
-                sums = sums.add(rows);
-            }
-            rest.row += rows;
-            rest.rows -= rows;
-        }
-    }
-}
-
-/// A block of up to 12 rows; `HALVES` if scales cover 16 elements.
+/// Any number of rows, unpacking in registers.
 ///
 /// # Safety
-/// As [`matmul`]; the block lies inside the task, and `sums` has its rows.
+/// As [`matmul`].
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-unsafe fn rows_of<const HALVES: bool, const MINS: bool>(
-    task: &Task<'_>,
-    unpacked: &Unpacked,
-    at: Block,
-    sums: *mut [f32; PANEL_ROWS],
-    zero_shift: u32,
-) {
-    let a = &task.activations;
-    // SAFETY: the caller's promise.
-    unsafe {
-        match at.rows {
-            1 => rows_block::<HALVES, MINS, 1>(a, unpacked, at, sums, zero_shift),
-            2 => rows_block::<HALVES, MINS, 2>(a, unpacked, at, sums, zero_shift),
-            3 => rows_block::<HALVES, MINS, 3>(a, unpacked, at, sums, zero_shift),
-            4 => rows_block::<HALVES, MINS, 4>(a, unpacked, at, sums, zero_shift),
-            5 => rows_block::<HALVES, MINS, 5>(a, unpacked, at, sums, zero_shift),
-            6 => rows_block::<HALVES, MINS, 6>(a, unpacked, at, sums, zero_shift),
-            7 => rows_block::<HALVES, MINS, 7>(a, unpacked, at, sums, zero_shift),
-            8 => rows_block::<HALVES, MINS, 8>(a, unpacked, at, sums, zero_shift),
-            9 => rows_block::<HALVES, MINS, 9>(a, unpacked, at, sums, zero_shift),
-            10 => rows_block::<HALVES, MINS, 10>(a, unpacked, at, sums, zero_shift),
-            11 => rows_block::<HALVES, MINS, 11>(a, unpacked, at, sums, zero_shift),
-            12 => rows_block::<HALVES, MINS, 12>(a, unpacked, at, sums, zero_shift),
-            rows => unreachable!("a block of {rows} rows"),
+unsafe fn many_rows<F: Format>(task: &Task<'_>, scratch: &mut ScratchParts) {
+    let spec = &F::SPEC;
+    let sums = &mut scratch.sums;
+    for_blocks(task, ROWS, |rows, panels| {
+        let count = rows.len();
+        sums[..panels.len() * count].fill([0.0; PANEL_ROWS]);
+        let mut at = 0;
+        for chunk in 0..task.weight.cols().div_ceil(CHUNK) {
+            let groups = groups_of(task.weight.cols(), chunk);
+            let size = spec.chunk_bytes(groups);
+            for (panel, sums) in panels.clone().zip(sums.chunks_exact_mut(count)) {
+                // SAFETY: pointers stay inside the panel and the activations' rows.
+                unsafe {
+                    let at = task.weight.panel(panel).add(at);
+                    add_chunk::<F>(&task.activations, (chunk, rows.start, groups), at, sums);
+                }
+            }
+            at += size;
         }
-    }
+        for (panel, sums) in panels.zip(sums.chunks_exact(count)) {
+            for (row, sums) in rows.clone().zip(sums) {
+                // SAFETY: the row and the panel are the task's.
+                unsafe { task.store_scaled(row, panel, Zmm::load(sums.as_ptr())) };
+            }
+        }
+    });
 }
 
+/// Adds the products of a chunk of a panel with as many rows from `first` on as there are `sums`.
+///
 /// # Safety
-/// As [`rows_of`]; the block has `M` rows.
+/// As [`matmul`]; `at` points to a packed chunk of `F`, the rows are inside the view.
 #[inline(always)]
-unsafe fn rows_block<const HALVES: bool, const MINS: bool, const M: usize>(
+unsafe fn add_chunk<F: Format>(
     a: &Activations,
-    unpacked: &Unpacked,
-    at: Block,
-    sums: *mut [f32; PANEL_ROWS],
-    zero_shift: u32,
+    (chunk, first, groups): (usize, usize, usize),
+    at: *const u8,
+    sums: &mut [[f32; PANEL_ROWS]],
 ) {
-    let Block { chunk, groups, row, .. } = at;
-    let parts = if HALVES { 2 } else { 1 };
-    let quads_of_part = 8 / parts;
-    let sums_of_row = CHUNK_GROUPS * parts;
-    // SAFETY: the rows are inside the view, and `sums` has `M` of them.
+    let spec = &F::SPEC;
+    let size = spec.chunk_bytes(groups);
+    // SAFETY: the caller's promise.
     unsafe {
-        let codes = a.codes(chunk, row);
-        let a_scales = a.scales(chunk, row);
-        let scaled_sums = if HALVES { a.scaled_half_sums(chunk, row) } else { a.scaled_sums(chunk, row) };
-        // What accumulators start from, −Z · Σ a, for all groups of a row at once.
-        let mut starts = [_mm512_setzero_si512(); M];
-        if !MINS {
-            let shift = _mm_cvtsi32_si128(zero_shift as i32);
-            for (m, start) in starts.iter_mut().enumerate() {
-                let negated = if HALVES {
-                    _mm512_loadu_si512(a.negated_half_sums(chunk, row + m).cast())
-                } else {
-                    _mm512_castsi256_si512(_mm256_loadu_si256(a.negated_sums(chunk, row + m).cast()))
-                };
-                *start = _mm512_sll_epi32(negated, shift);
-            }
-        }
-        let starts: *const i32 = (&raw const starts).cast();
-        let mut totals = [_mm512_setzero_ps(); M];
-        for (m, total) in totals.iter_mut().enumerate() {
-            *total = _mm512_loadu_ps(sums.add(m).cast());
-        }
+        let scales = ChunkScales::<Zmm>::new::<F>(at.add(groups * spec.group_bytes()));
+        let lines = size.div_ceil(64 * groups);
         for group in 0..groups {
-            let weights = unpacked.codes[group].as_ptr();
-            for part in 0..parts {
-                let index = group * parts + part;
-                let mut dots = [_mm512_setzero_si512(); M];
-                if !MINS {
-                    for (m, dots) in dots.iter_mut().enumerate() {
-                        *dots = _mm512_set1_epi32(*starts.add(m * 16 + index));
-                    }
-                }
-                for q in part * quads_of_part..(part + 1) * quads_of_part {
-                    let quad = _mm512_load_si512(weights.add(q * 64).cast());
-                    for (m, dots) in dots.iter_mut().enumerate() {
-                        *dots = dot(*dots, quad, codes.add(m * CHUNK + group * GROUP + q * 4));
-                    }
-                }
-                let scale = _mm512_load_ps(unpacked.scales[index].as_ptr());
-                for (m, total) in totals.iter_mut().enumerate() {
-                    let a_scale = _mm512_set1_ps(*a_scales.add(m * CHUNK_GROUPS + group));
-                    let scale = _mm512_mul_ps(scale, a_scale);
-                    *total = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[m]), scale, *total);
-                }
-                if MINS {
-                    let addend = _mm512_load_ps(unpacked.addends[index].as_ptr());
-                    for (m, total) in totals.iter_mut().enumerate() {
-                        let sum = _mm512_set1_ps(*scaled_sums.add(m * sums_of_row + index));
-                        *total = _mm512_fmadd_ps(addend, sum, *total);
-                    }
-                }
+            let quads = unpack_group::<F>(at.add(group * spec.group_bytes()));
+            let scales = scales_of::<F>(&scales, group);
+            // The panel's next chunk comes while this one is multiplied.
+            for line in 0..lines {
+                prefetch(at.wrapping_add(size + (group * lines + line) * 64));
             }
-        }
-        for (m, total) in totals.iter().enumerate() {
-            _mm512_storeu_ps(sums.add(m).cast(), *total);
+            let mut row = 0;
+            row_steps!(sums.len(), row, R => {
+                let mut now = [_mm512_setzero_ps(); R];
+                for (m, now) in now.iter_mut().enumerate() {
+                    *now = _mm512_loadu_ps(sums.as_ptr().add(row + m).cast());
+                }
+                add_group::<F, R>(a, (chunk, first + row, group), &quads, &scales, &mut now);
+                for (m, now) in now.iter().enumerate() {
+                    _mm512_storeu_ps(sums.as_mut_ptr().add(row + m).cast(), *now);
+                }
+            });
         }
     }
 }

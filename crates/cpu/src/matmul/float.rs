@@ -180,9 +180,7 @@ unsafe fn few_panels<V: Lanes, F: Float, const R: usize, const P: usize>(task: &
         }
         for (r, totals) in totals.iter().enumerate() {
             for (p, total) in totals.iter().enumerate() {
-                let mut sums = [0.0; PANEL_ROWS];
-                total.store(sums.as_mut_ptr());
-                task.store(first + r, panel + p, sums.as_ptr());
+                task.store(first + r, panel + p, *total);
             }
         }
     }
@@ -228,7 +226,7 @@ unsafe fn many_rows<V: Lanes, F: Float, const M: usize>(
             }
         }
         for (row, sums) in sums[..rows].iter().enumerate() {
-            task.store(first + row, panel, sums.as_ptr());
+            task.store(first + row, panel, V::load(sums.as_ptr()));
         }
     }
 }

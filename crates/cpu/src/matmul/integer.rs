@@ -3,7 +3,8 @@
 use super::format::{CHUNK, Format, GROUP_CODES, PANEL_ROWS};
 use super::lanes::{Lanes, groups_of, unpack_scales};
 use super::unpack::Unpacked;
-use super::{ROW_BLOCK, ScratchParts, Task, prefetch};
+use super::{PANEL_BLOCK, ROW_BLOCK, ScratchParts, Task, prefetch};
+use std::ops::Range;
 
 /// Where a block of rows is in a product.
 #[derive(Clone, Copy)]
@@ -26,6 +27,10 @@ pub(crate) trait Integer {
     /// Its lanes, for scales.
     type Lanes: Lanes;
 
+    /// Rows that an unpacked chunk is run over, at most [`ROW_BLOCK`]: few enough for their codes to stay in the
+    /// first-level cache, so many that unpacking costs little beside them.
+    const ROWS: usize;
+
     /// Unpacks the codes of a packed group into whatever form [`block`](Integer::block) takes.
     ///
     /// # Safety
@@ -44,39 +49,59 @@ pub(crate) trait Integer {
     );
 }
 
-/// A product, panel by panel, each chunk unpacked once for up to [`ROW_BLOCK`] rows.
+/// A product by blocks of rows and of panels: a chunk of the rows' codes is read once for all panels of a block, and a
+/// chunk of a panel unpacked once for all rows of one.
 ///
 /// # Safety
 /// As [`Integer`], and as [`super::matmul`], whose checks were made.
 #[inline(always)]
 pub(crate) unsafe fn product<F: Format, I: Integer>(task: &Task<'_>, scratch: &mut ScratchParts) {
     let spec = &F::SPEC;
-    let cols = task.weight.cols();
+    const { assert!(I::ROWS <= ROW_BLOCK) };
     let ScratchParts { unpacked, sums, .. } = scratch;
-    for first in (task.rows.0..task.rows.1).step_by(ROW_BLOCK) {
-        let rows = ROW_BLOCK.min(task.rows.1 - first);
-        for panel in task.panels.0..task.panels.1 {
-            sums[..rows].fill([0.0; PANEL_ROWS]);
-            let mut at = task.weight.panel(panel);
-            // SAFETY: a panel is its chunks, one after another; the rest is the caller's promise.
-            unsafe {
-                for chunk in 0..cols.div_ceil(CHUNK) {
-                    let groups = groups_of(cols, chunk);
+    for_blocks(task, I::ROWS, |rows, panels| {
+        let count = rows.len();
+        sums[..panels.len() * count].fill([0.0; PANEL_ROWS]);
+        let mut at = 0;
+        for chunk in 0..task.weight.cols().div_ceil(CHUNK) {
+            let groups = groups_of(task.weight.cols(), chunk);
+            let size = spec.chunk_bytes(groups);
+            for (panel, sums) in panels.clone().zip(sums.chunks_exact_mut(count)) {
+                // SAFETY: a panel is its chunks, one after another; the rest is the caller's promise.
+                unsafe {
+                    let at = task.weight.panel(panel).add(at);
                     for (group, out) in unpacked.codes[..groups].iter_mut().enumerate() {
                         I::unpack_codes::<F>(at.add(group * spec.group_bytes()), out);
                     }
                     unpack_scales::<F, I::Lanes>(at, groups, unpacked);
-                    at = at.add(spec.chunk_bytes(groups));
                     // Unpacking waits for memory and multiplying does not: the next chunk comes meanwhile.
-                    for line in (0..spec.chunk_bytes(groups)).step_by(64) {
-                        prefetch(at.wrapping_add(line));
+                    for line in (0..size).step_by(64) {
+                        prefetch(at.wrapping_add(size + line));
                     }
-                    I::block::<F>(task, unpacked, Block { chunk, groups, row: first, rows }, sums);
-                }
-                for (row, sums) in sums[..rows].iter().enumerate() {
-                    task.store(first + row, panel, sums.as_ptr());
+                    let block = Block { chunk, groups, row: rows.start, rows: count };
+                    I::block::<F>(task, unpacked, block, sums);
                 }
             }
+            at += size;
+        }
+        for (panel, sums) in panels.zip(sums.chunks_exact(count)) {
+            for (row, sums) in rows.clone().zip(sums) {
+                // SAFETY: the row and the panel are the task's.
+                unsafe { task.store_scaled(row, panel, I::Lanes::load(sums.as_ptr())) };
+            }
+        }
+    });
+}
+
+/// Calls `f` for the rows and panels of a task by blocks: of about equally many rows, `most` or less, and up to
+/// [`PANEL_BLOCK`] panels.
+#[inline(always)]
+pub(crate) fn for_blocks(task: &Task<'_>, most: usize, mut f: impl FnMut(Range<usize>, Range<usize>)) {
+    let (first, end) = task.rows;
+    let rows = (end - first).div_ceil((end - first).div_ceil(most)).next_multiple_of(8).min(most);
+    for row in (first..end).step_by(rows) {
+        for panel in (task.panels.0..task.panels.1).step_by(PANEL_BLOCK) {
+            f(row..end.min(row + rows), panel..task.panels.1.min(panel + PANEL_BLOCK));
         }
     }
 }

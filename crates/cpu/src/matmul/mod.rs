@@ -9,14 +9,15 @@
 //! For quantized weights, over groups of 32 elements (16 where the type's scales cover 16) in ascending order:
 //!
 //! ```text
-//! dot = Σ level[k] · a[k]                      exact, in i32
-//! acc = fma(f32(dot), d_w · d_a, acc)          d_w · d_a rounded once
-//! acc = fma(−min_w, d_a · f32(Σ a[k]), acc)    only for types with minima
+//! dot = Σ level[k] · a[k] · 2^s                exact, in i32
+//! acc = fma(f32(dot), d_w, acc)
+//! acc = fma(−min_w, f32(Σ a[k] · 2^s), acc)    only for types with minima
 //! ```
 //!
-//! where `level`, `d_w` and `min_w` are those of [`autarky_quant::codes()`], and `a`, `d_a` those of [`activations`].
-//! The unsigned codes `u = level + Z` that `vpdpbusd` wants cost nothing: the accumulator starts from `−Z · Σ a[k]`.
-//! The sums cannot overflow: |dot| ≤ 32 · 255 · 127.
+//! and at the end `y = acc · d_a`, where `level`, `d_w` and `min_w` are those of [`autarky_quant::codes()`], and `a`, the
+//! group's shift `s` and the row's scale `d_a` those of [`activations`]. The unsigned codes `u = level + Z` that
+//! `vpdpbusd` wants cost nothing: the accumulator starts from `−Z · Σ a[k]`. The sums cannot overflow:
+//! |dot| ≤ 32 · 128 · 127 · 2^11 < 2^30, and it has at most 19 bits before the shift, so that f32(dot) is exact.
 //!
 //! For float weights, over chunks of 256 elements in ascending order:
 //!
@@ -31,8 +32,9 @@
 //! # The kernels
 //!
 //! [`PackedWeight`] stores panels of 16 rows. With few rows of activations the product is bound by memory, and a
-//! kernel unpacks a group in registers and uses it at once. With many, it unpacks a chunk (256 elements of 16 rows)
-//! to a scratch in the first-level cache and runs it over blocks of rows.
+//! kernel unpacks a group in registers and uses it at once. With many, AVX-512 does so, too, for 32 rows at a time;
+//! the others unpack a chunk (256 elements of 16 rows) to a scratch in the first-level cache and run it over blocks of
+//! rows. Either way the order is rows, then chunks, then panels, so that what is read again is in that cache.
 //!
 //! | file | instruction set |
 //! | --- | --- |
@@ -70,12 +72,16 @@ pub use memory::LINE;
 pub use packed::{PackError, PackedWeight};
 
 use crate::isa::Isa;
+use crate::kernels::Kernels;
 use crate::pool::Pool;
+use activations::quantize_row_portable;
+use lanes::Lanes;
 use std::ops::Range;
 
-/// Rows of activations that one unpacked chunk is run over: with it, a chunk's activations and the sums of a panel
-/// stay in the second-level cache.
+/// Rows of activations that are run through a product together, at most.
 pub(crate) const ROW_BLOCK: usize = 256;
+/// Panels that are run through a product together, at most: a chunk of the rows' codes is read once for all of them.
+pub(crate) const PANEL_BLOCK: usize = 4;
 
 /// Memory of one thread for unpacked weights and sums.
 pub struct Scratch {
@@ -87,12 +93,12 @@ pub(crate) struct ScratchParts {
     pub(crate) unpacked: unpack::Unpacked,
     /// A chunk of a panel as floats, element by element.
     pub(crate) floats: [[f32; PANEL_ROWS]; CHUNK],
-    /// Sums of a panel for a block of rows.
-    pub(crate) sums: [[f32; PANEL_ROWS]; ROW_BLOCK],
+    /// Sums of a block of rows, panel after panel.
+    pub(crate) sums: [[f32; PANEL_ROWS]; PANEL_BLOCK * ROW_BLOCK],
 }
 
 impl Scratch {
-    /// Allocates the memory, about 40 KiB.
+    /// Allocates the memory, about 90 KiB.
     pub fn new() -> Scratch {
         // SAFETY: all fields are arrays of integers and floats, for which zero bytes are valid.
         Scratch { inner: unsafe { Box::<ScratchParts>::new_zeroed().assume_init() } }
@@ -134,51 +140,57 @@ pub(crate) struct Task<'a> {
 }
 
 impl Task<'_> {
+    /// Where the results of panel `panel` of row `row` are to be written, and how many of its columns there are.
+    #[inline(always)]
+    pub(crate) fn place(&self, row: usize, panel: usize) -> (*mut f32, usize) {
+        let column = panel * PANEL_ROWS;
+        let to = self.y.wrapping_add(row * self.y_stride + column);
+        (to, PANEL_ROWS.min(self.weight.rows() - column))
+    }
+
     /// Writes 16 sums to row `row` of the result, less those beyond the last column.
     ///
     /// # Safety
-    /// As [`matmul`]; `row` and `panel` are among the task's, and `sums` holds 16 numbers.
+    /// As [`matmul`] and [`Lanes`]; `row` and `panel` are among the task's.
     #[inline(always)]
-    pub(crate) unsafe fn store(&self, row: usize, panel: usize, sums: *const f32) {
-        let column = panel * PANEL_ROWS;
-        let columns = PANEL_ROWS.min(self.weight.rows() - column);
+    pub(crate) unsafe fn store<V: Lanes>(&self, row: usize, panel: usize, sums: V) {
+        let (to, columns) = self.place(row, panel);
         // SAFETY: these elements of `y` are this call's alone, as `matmul` was promised.
         unsafe {
-            let to = self.y.wrapping_add(row * self.y_stride + column);
             if columns == PANEL_ROWS {
-                sums.copy_to_nonoverlapping(to, PANEL_ROWS);
+                sums.store(to);
             } else {
-                sums.copy_to_nonoverlapping(to, columns);
+                let mut all = [0.0; PANEL_ROWS];
+                sums.store(all.as_mut_ptr());
+                to.copy_from_nonoverlapping(all.as_ptr(), columns);
             }
         }
+    }
+
+    /// As [`store`](Task::store), of sums that are still to be multiplied by the scale of the row of activations.
+    ///
+    /// # Safety
+    /// As [`store`](Task::store); the activations are 8-bit integers.
+    #[inline(always)]
+    pub(crate) unsafe fn store_scaled<V: Lanes>(&self, row: usize, panel: usize, sums: V) {
+        // SAFETY: the caller's promise.
+        unsafe { self.store(row, panel, sums.mul(V::splat(*self.activations.scale(row)))) }
     }
 }
 
 type MatmulFn = unsafe fn(&Task<'_>, &mut ScratchParts);
-type QuantizeFn = unsafe fn(&[f32], &Activations, usize);
 
-/// The functions of one instruction set.
-struct Kernels {
-    matmul: MatmulFn,
-    quantize_row: QuantizeFn,
-}
-
-impl Kernels {
-    fn of(isa: Isa) -> &'static Kernels {
-        const SCALAR: Kernels = Kernels { matmul: scalar::matmul, quantize_row: scalar::quantize_row };
-        match isa {
-            Isa::Scalar => &SCALAR,
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => const { &Kernels { matmul: avx2::matmul, quantize_row: avx2::quantize_row } },
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => const { &Kernels { matmul: avx512::matmul, quantize_row: avx512::quantize_row } },
-            #[cfg(target_arch = "x86_64")]
-            Isa::Amx => const { &Kernels { matmul: amx::matmul, quantize_row: avx512::quantize_row } },
-            #[cfg(target_arch = "aarch64")]
-            Isa::Neon => const { &Kernels { matmul: neon::matmul, quantize_row: neon::quantize_row } },
-            #[allow(unreachable_patterns)]
-            _ => &SCALAR,
-        }
+fn kernel(isa: Isa) -> MatmulFn {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => avx2::matmul,
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => avx512::matmul,
+        #[cfg(target_arch = "x86_64")]
+        Isa::Amx => amx::matmul,
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => neon::matmul,
+        _ => scalar::matmul,
     }
 }
 
@@ -194,7 +206,12 @@ pub unsafe fn quantize_row(isa: Isa, x: &[f32], out: &Activations, row: usize) {
     assert_eq!(x.len(), shape.cols(), "elements of a row of {shape:?}");
     assert!(row < shape.rows(), "row {row} of {shape:?}");
     // SAFETY: just checked; the rest is the caller's promise.
-    unsafe { (Kernels::of(isa).quantize_row)(x, out, row) }
+    unsafe {
+        match shape.kind() {
+            ActivationKind::Int8 if isa != Isa::Scalar => (Kernels::of(isa).quantize_row)(x, out, row),
+            _ => quantize_row_portable(x, out, row),
+        }
+    }
 }
 
 /// Computes `y[m][n] = Σ_k x[m][k] · W[n][k]` for the rows `m` in `rows` and the columns `n` of the panels in `panels`
@@ -243,7 +260,7 @@ pub unsafe fn matmul(
         y_stride,
     };
     // SAFETY: ranges and forms are checked; the rest is the caller's promise.
-    unsafe { (Kernels::of(isa).matmul)(&task, &mut scratch.inner) }
+    unsafe { kernel(isa)(&task, &mut scratch.inner) }
 }
 
 /// The whole product, shared among the threads of `pool`: for callers outside a step of their own.

@@ -6,7 +6,6 @@
 //!
 //! All functions without `target_feature` are `inline(always)` parts of those with it; see [`Lanes`] for their safety.
 
-use super::activations::quantize_row_portable;
 use super::format::{CHUNK, CHUNK_GROUPS, Format, GROUP, GROUP_CODES, PANEL_ROWS, with_format};
 use super::integer::{self, Block, Integer};
 use super::lanes::Lanes;
@@ -15,14 +14,6 @@ use super::{Activations, ScratchParts, Task, float};
 use std::arch::aarch64::*;
 use std::arch::asm;
 use std::marker::PhantomData;
-
-/// # Safety
-/// As [`super::quantize_row`]; the processor has Advanced SIMD.
-#[target_feature(enable = "neon")]
-pub(super) unsafe fn quantize_row(x: &[f32], out: &Activations, row: usize) {
-    // SAFETY: the caller's promise.
-    unsafe { quantize_row_portable(x, out, row) }
-}
 
 /// # Safety
 /// As [`super::matmul`], whose checks were made; the processor has Advanced SIMD.
@@ -273,6 +264,8 @@ struct Kernel<D>(PhantomData<D>);
 impl<D: Dot> Integer for Kernel<D> {
     type Lanes = Four;
 
+    const ROWS: usize = 64;
+
     #[inline(always)]
     unsafe fn unpack_codes<F: Format>(group: *const u8, out: &mut [u8; GROUP_CODES]) {
         // SAFETY: the caller's promise.
@@ -324,8 +317,9 @@ unsafe fn rows_block<F: Format, D: Dot, const M: usize>(
     // SAFETY: the rows are inside the view, and `sums` has `M` of them.
     unsafe {
         let codes = a.codes(chunk, row);
-        let a_scales = a.scales(chunk, row);
-        let scaled_sums = if parts == 1 { a.scaled_sums(chunk, row) } else { a.scaled_half_sums(chunk, row) };
+        let shifts = a.shifts(chunk, row);
+        let shifted_sums =
+            if parts == 1 { a.shifted_sums(chunk, row) } else { a.shifted_half_sums(chunk, row) };
         for group in 0..groups {
             let weights = unpacked.codes[group].as_ptr().cast::<i8>();
             for part in 0..parts {
@@ -347,15 +341,15 @@ unsafe fn rows_block<F: Format, D: Dot, const M: usize>(
                 }
                 let scale = Four::load(unpacked.scales[index].as_ptr());
                 for (m, (dots, sums)) in dots.iter().zip(sums.iter_mut()).enumerate() {
-                    let a_scale = Four::splat(*a_scales.add(m * CHUNK_GROUPS + group));
+                    let shift = vdupq_n_s32(*shifts.add(m * CHUNK_GROUPS + group));
                     let mut floats = Four::splat(0.0);
                     for (float, dots) in floats.0.iter_mut().zip(dots) {
-                        *float = vcvtq_f32_s32(D::total(*dots));
+                        *float = vcvtq_f32_s32(vshlq_s32(D::total(*dots), shift));
                     }
-                    let mut sum = floats.fma(scale.mul(a_scale), Four::load(sums.as_ptr()));
+                    let mut sum = floats.fma(scale, Four::load(sums.as_ptr()));
                     if spec.mins {
                         let addend = Four::load(unpacked.addends[index].as_ptr());
-                        sum = addend.fma(Four::splat(*scaled_sums.add(m * sums_of_row + index)), sum);
+                        sum = addend.fma(Four::splat(*shifted_sums.add(m * sums_of_row + index)), sum);
                     }
                     sum.store(sums.as_mut_ptr());
                 }

@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 /// Rounds of reading memory: each takes some hundredths of a second.
-const BANDWIDTH_ROUNDS: usize = 10;
+const BANDWIDTH_ROUNDS: usize = 15;
 /// Rounds of the loops on registers, which are shorter.
 const SHORT_ROUNDS: usize = 40;
 
@@ -78,8 +78,9 @@ pub fn bf16_flops(isa: Isa, pool: &Pool) -> f64 {
 }
 
 /// Bytes a second that all threads together read from memory, in sequence, from an array of `bytes` bytes: the bytes
-/// over the time from the first thread's start to the last one's end, of the best round. To measure memory and not a
-/// cache, `bytes` has to be several times the last-level cache; 512 MiB is enough for most machines.
+/// over the time from the first thread's start to the last one's end, the median of some rounds: on a shared machine
+/// memory is at times faster than a program can count on. To measure memory and not a cache, `bytes` has to be several
+/// times the last-level cache; 512 MiB is enough for most machines.
 ///
 /// # Panics
 /// When there is no memory for the array.
@@ -96,7 +97,7 @@ pub fn read_bandwidth(pool: &Pool, bytes: usize) -> f64 {
             unsafe { ((start + range.start * BLOCK) as *mut u8).write_bytes(1, range.len() * BLOCK) };
         });
     });
-    let best = Mutex::new(0.0f64);
+    let rates = Mutex::new(Vec::with_capacity(BANDWIDTH_ROUNDS));
     pool.run(&|worker| {
         for _ in 0..BANDWIDTH_ROUNDS {
             worker.barrier();
@@ -113,13 +114,14 @@ pub fn read_bandwidth(pool: &Pool, bytes: usize) -> f64 {
             worker.barrier();
             if worker.index() == 0 {
                 let rate = (blocks * BLOCK) as f64 / begin.elapsed().as_secs_f64();
-                let mut best = best.lock().unwrap_or_else(PoisonError::into_inner);
-                *best = best.max(rate);
+                rates.lock().unwrap_or_else(PoisonError::into_inner).push(rate);
             }
         }
     });
     drop(memory);
-    best.into_inner().unwrap_or_else(PoisonError::into_inner)
+    let mut rates = rates.into_inner().unwrap_or_else(PoisonError::into_inner);
+    rates.sort_by(f64::total_cmp);
+    rates[rates.len() / 2]
 }
 
 /// Reads every word, in the widest loads that the processor has.

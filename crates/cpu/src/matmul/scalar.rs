@@ -1,18 +1,11 @@
 //! Portable kernels: what the others are tested against, and what runs where there is no other.
 
-use super::activations::{ActivationKind, quantize_row_portable};
+use super::activations::ActivationKind;
 use super::format::{CHUNK, Format, GROUP, PANEL_ROWS, float_len, with_format};
 use super::unpack::{CodeForm, unpack_codes, unpack_scales};
-use super::{Activations, ROW_BLOCK, ScratchParts, Task};
+use super::{ROW_BLOCK, ScratchParts, Task};
 use autarky_quant::DType;
 use half::{bf16, f16};
-
-/// # Safety
-/// As [`super::quantize_row`].
-pub(super) unsafe fn quantize_row(x: &[f32], out: &Activations, row: usize) {
-    // SAFETY: the caller's promise.
-    unsafe { quantize_row_portable(x, out, row) }
-}
 
 /// # Safety
 /// As [`super::matmul`], whose checks were made.
@@ -54,14 +47,14 @@ unsafe fn quantized<F: Format>(task: &Task<'_>, scratch: &mut ScratchParts) {
                         let halves = spec.scale_group < GROUP;
                         for s in 0..groups * (GROUP / spec.scale_group) {
                             let (group, start) = (s * spec.scale_group / GROUP, s * spec.scale_group % GROUP);
-                            let a_scale = *a.scales(chunk, row).add(group);
-                            let (negated_sum, scaled_sum) = if halves {
+                            let shift = *a.shifts(chunk, row).add(group);
+                            let (negated_sum, shifted_sum) = if halves {
                                 (
                                     *a.negated_half_sums(chunk, row).add(s),
-                                    *a.scaled_half_sums(chunk, row).add(s),
+                                    *a.shifted_half_sums(chunk, row).add(s),
                                 )
                             } else {
-                                (*a.negated_sums(chunk, row).add(s), *a.scaled_sums(chunk, row).add(s))
+                                (*a.negated_sums(chunk, row).add(s), *a.shifted_sums(chunk, row).add(s))
                             };
                             let mut dots = [negated_sum * i32::from(spec.zero()); PANEL_ROWS];
                             for k in start..start + spec.scale_group {
@@ -72,10 +65,10 @@ unsafe fn quantized<F: Format>(task: &Task<'_>, scratch: &mut ScratchParts) {
                                 }
                             }
                             for lane in 0..PANEL_ROWS {
-                                let scale = unpacked.scales[s][lane] * a_scale;
-                                sums[lane] = (dots[lane] as f32).mul_add(scale, sums[lane]);
+                                let dot = (dots[lane] << shift) as f32;
+                                sums[lane] = dot.mul_add(unpacked.scales[s][lane], sums[lane]);
                                 if spec.mins {
-                                    sums[lane] = unpacked.addends[s][lane].mul_add(scaled_sum, sums[lane]);
+                                    sums[lane] = unpacked.addends[s][lane].mul_add(shifted_sum, sums[lane]);
                                 }
                             }
                         }
@@ -84,7 +77,7 @@ unsafe fn quantized<F: Format>(task: &Task<'_>, scratch: &mut ScratchParts) {
             }
             for (row, sums) in sums[..rows].iter().enumerate() {
                 // SAFETY: the row and the panel are the task's.
-                unsafe { task.store(first + row, panel, sums.as_ptr()) };
+                unsafe { store(task, first + row, panel, sums, *task.activations.scale(first + row)) };
             }
         }
     }
@@ -121,9 +114,21 @@ unsafe fn float(task: &Task<'_>, scratch: &mut ScratchParts) {
             }
             for (row, sums) in sums[..rows].iter().enumerate() {
                 // SAFETY: the row and the panel are the task's.
-                unsafe { task.store(first + row, panel, sums.as_ptr()) };
+                unsafe { store(task, first + row, panel, sums, 1.0) };
             }
         }
+    }
+}
+
+/// Writes sums, times `scale`, to a row of the result.
+///
+/// # Safety
+/// As [`super::matmul`]; `row` and `panel` are among the task's.
+unsafe fn store(task: &Task<'_>, row: usize, panel: usize, sums: &[f32; PANEL_ROWS], scale: f32) {
+    let (to, columns) = task.place(row, panel);
+    for (i, sum) in sums.iter().take(columns).enumerate() {
+        // SAFETY: these elements of the result are this call's alone.
+        unsafe { *to.add(i) = sum * scale };
     }
 }
 

@@ -155,7 +155,7 @@ fn the_scalar_kernel_computes_the_product() {
             let rounded: Vec<f64> = if dtype.is_float() {
                 x.iter().map(|x| f64::from(*x)).collect()
             } else {
-                x.chunks(GROUP).flat_map(rounded_group).collect()
+                x.chunks(k).flat_map(rounded_row).collect()
             };
             let mut w = vec![0.0; n * k];
             dequantize(dtype, &bytes, &mut w).unwrap();
@@ -176,11 +176,45 @@ fn the_scalar_kernel_computes_the_product() {
     }
 }
 
-/// A group as its 8-bit codes stand for it, computed another way.
-fn rounded_group(x: &[f32]) -> Vec<f64> {
-    let largest = x.iter().fold(0.0f32, |a, b| a.max(b.abs()));
-    let scale = largest / 127.0;
-    x.iter().map(|x| f64::from((x * (127.0 / largest)).round_ties_even()) * f64::from(scale)).collect()
+/// A row as its 8-bit codes stand for it, computed another way.
+fn rounded_row(x: &[f32]) -> Vec<f64> {
+    let largest = |x: &[f32]| x.iter().fold(0.0f32, |a, b| a.max(b.abs()));
+    let of_row = largest(x);
+    let rounded = |group: &[f32]| {
+        let mut power = 1.0;
+        while power < 2048.0 && largest(group) * power * 2.0 <= of_row {
+            power *= 2.0;
+        }
+        let code = |x: &f32| (x * (127.0 / of_row * power)).round_ties_even();
+        group.iter().map(|x| f64::from(code(x)) * f64::from(of_row / 127.0 / power)).collect::<Vec<_>>()
+    };
+    x.chunks(GROUP).flat_map(rounded).collect()
+}
+
+#[test]
+fn a_groups_step_is_less_than_twice_what_its_own_largest_element_asks_for() {
+    let mut random = Random(9);
+    let cols = 512;
+    // Groups of very different sizes.
+    let x: Vec<f32> = (0..cols).map(|i| random.unit() * 2f32.powi(-((i / GROUP) as i32) * 3 / 2)).collect();
+    let shape = ActivationShape::new(ActivationKind::Int8, 1, cols);
+    let mut buffer = ActivationBuffer::new(shape);
+    let view = buffer.fill(Isa::Scalar, shape, &x);
+    let of_row = x.iter().fold(0.0f32, |a, b| a.max(b.abs()));
+    for (group, x) in x.chunks(GROUP).enumerate() {
+        // SAFETY: the buffer is this test's alone.
+        let (scale, shift, codes) = unsafe {
+            let at = group * GROUP % CHUNK;
+            let codes = std::slice::from_raw_parts(view.codes(group * GROUP / CHUNK, 0).add(at), GROUP);
+            (*view.scale(0), *view.shifts(group * GROUP / CHUNK, 0).add(at / GROUP), codes)
+        };
+        let step = scale / 2f32.powi(shift);
+        let largest = x.iter().fold(0.0f32, |a, b| a.max(b.abs()));
+        assert!(step <= (2.0 * largest / 127.0).max(of_row / 127.0 / 2048.0) * 1.000_001, "group {group}");
+        for (x, code) in x.iter().zip(codes) {
+            assert!((x - f32::from(*code) * step).abs() <= 0.501 * step, "{x} as {code} · {step}");
+        }
+    }
 }
 
 #[test]
@@ -208,7 +242,7 @@ fn every_instruction_set_rounds_activations_to_the_same_bytes() {
 }
 
 #[test]
-fn a_group_that_is_not_finite_shows_in_the_result() {
+fn a_row_that_is_not_finite_shows_in_the_result() {
     let pool = Pool::new(1);
     let mut random = Random(4);
     for fault in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
@@ -242,7 +276,7 @@ pub(super) fn parity_with_scalar(isa: Isa, seed: u64) {
         for (n, k) in shapes(dtype) {
             let bytes = random_rows(dtype, n, k, &mut random);
             let weight = PackedWeight::pack(dtype, n, k, &[&bytes], &pool).unwrap();
-            for m in [1, 2, 3, 4, 5, 7, 16, 29] {
+            for m in [1, 2, 3, 4, 5, 7, 16, 29, 61] {
                 let x = random_x(m, k, &mut random);
                 let expected = product(Isa::Scalar, &weight, &x, kind_of(dtype));
                 let found = product(isa, &weight, &x, kind_of(dtype));
@@ -299,12 +333,12 @@ fn a_row_has_the_same_bits_alone_and_among_others() {
         let pool = Pool::new(1);
         for dtype in DType::ALL {
             for kind in kinds(dtype) {
-                let (m, n, k) = (43, 40, 512);
+                let (m, n, k) = (71, 40, 512);
                 let bytes = random_rows(dtype, n, k, &mut random);
                 let weight = PackedWeight::pack(dtype, n, k, &[&bytes], &pool).unwrap();
                 let x = random_x(m, k, &mut random);
                 let together = product(isa, &weight, &x, kind);
-                for rows in [1, 2, 3, 5, 13, 17] {
+                for rows in [1, 2, 3, 5, 13, 17, 33] {
                     let chunked: Vec<f32> =
                         x.chunks(rows * k).flat_map(|x| product(isa, &weight, x, kind)).collect();
                     assert!(bits(&chunked) == bits(&together), "{isa} {dtype}: by {rows} rows");

@@ -5,7 +5,7 @@ use std::time::Instant;
 use autarky_graph::Step;
 
 use crate::kernels::{Kernels, rope};
-use crate::matmul::{ActivationKind, ActivationShape, Activations, quantize_row};
+use crate::matmul::{ActivationShape, Activations, quantize_row};
 use crate::pool::Worker;
 use crate::profile::Profile;
 
@@ -197,10 +197,7 @@ impl Run<'_, '_> {
             // SAFETY: the row has `heads · width` numbers; row `row` of the operand is this thread's.
             unsafe {
                 let x = std::slice::from_raw_parts(x.add(head * to.width), to.width);
-                match to.kind {
-                    ActivationKind::Int8 => (self.kernels().quantize_row)(x, &self.operand(to, head), row),
-                    _ => quantize_row(self.prepared.isa, x, &self.operand(to, head), row),
-                }
+                quantize_row(self.prepared.isa, x, &self.operand(to, head), row);
             }
         }
     }

@@ -8,14 +8,33 @@ pub(crate) fn linear(x: &[f32], w: &[f32], inner: usize) -> Vec<f32> {
     x.chunks_exact(inner).flat_map(|x| w.chunks_exact(inner).map(row(x))).collect()
 }
 
-/// Every row of `x` (each `inner` wide) in groups, rounded to whole multiples of the group's largest magnitude / 127.
+/// Every row of `x` (each `inner` wide) in groups, rounded to whole multiples of the group's [`step`].
 pub(crate) fn round(x: &[f32], inner: usize, group: usize) -> Vec<f32> {
-    let round = |g: &[f32]| {
-        let step = g.iter().fold(0.0f32, |m, x| m.max(x.abs())) / 127.0;
-        let one = move |&x: &f32| if step > 0.0 { (x / step).round_ties_even() * step } else { 0.0 };
-        g.iter().map(one).collect::<Vec<f32>>()
+    let rounded = |row: &[f32]| {
+        let of_row = largest(row);
+        let rounded = move |g: &[f32]| {
+            let step = step(of_row, largest(g));
+            let one = move |&x: &f32| if step > 0.0 { (x / step).round_ties_even() * step } else { 0.0 };
+            g.iter().map(one).collect::<Vec<f32>>()
+        };
+        row.chunks(group).flat_map(rounded).collect::<Vec<f32>>()
     };
-    x.chunks(inner).flat_map(|row| row.chunks(group).flat_map(round)).collect()
+    x.chunks(inner).flat_map(rounded).collect()
+}
+
+/// The step of a group of activations beside quantized weights, from the largest magnitudes of its row and its own:
+/// the row's / 127, halved as often, up to 11 times, as the group's numbers then still fit ±127 steps.
+pub(crate) fn step(of_row: f32, of_group: f32) -> f32 {
+    let mut halvings = 0;
+    while halvings < 11 && of_group * 2f32.powi(halvings + 1) <= of_row {
+        halvings += 1;
+    }
+    of_row / 127.0 / 2f32.powi(halvings)
+}
+
+/// The largest magnitude.
+pub(crate) fn largest(x: &[f32]) -> f32 {
+    x.iter().fold(0.0, |m, x| m.max(x.abs()))
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f32 {

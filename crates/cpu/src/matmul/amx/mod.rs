@@ -20,6 +20,7 @@ use super::activations::ActivationKind;
 use super::avx512::{self, Zmm, unpack_group};
 use super::format::{CHUNK, CHUNK_GROUPS, Format, GROUP, GROUP_CODES, PANEL_ROWS, with_format};
 use super::integer::{self, Block, Integer};
+use super::lanes::Lanes;
 use super::unpack::Unpacked;
 use super::{ROW_BLOCK, ScratchParts, Task};
 use autarky_quant::DType;
@@ -149,6 +150,8 @@ struct Results([[[i32; PANEL_ROWS]; TILE_ROWS]; 2]);
 impl Integer for Int8Tiles {
     type Lanes = Zmm;
 
+    const ROWS: usize = 256;
+
     #[inline(always)]
     unsafe fn unpack_codes<F: Format>(group: *const u8, out: &mut [u8; GROUP_CODES]) {
         // SAFETY: the caller's promise; a group has eight quads.
@@ -168,7 +171,7 @@ impl Integer for Int8Tiles {
         sums: &mut [[f32; PANEL_ROWS]],
     ) {
         let spec = &F::SPEC;
-        for (tile, sums) in sums[..block.rows].chunks_mut(TILE_ROWS).enumerate() {
+        for (tile, sums) in sums.chunks_mut(TILE_ROWS).enumerate() {
             let at = Block { row: block.row + tile * TILE_ROWS, rows: sums.len(), ..block };
             // SAFETY: the caller's promise.
             unsafe {
@@ -256,19 +259,20 @@ unsafe fn add_scaled<const HALVES: bool, const MINS: bool>(
     let parts = if HALVES { 2 } else { 1 };
     // SAFETY: the caller's promise. Scales of rows beyond the block's are read too, from the buffer or its slack.
     unsafe {
-        let scales = a.scales(at.chunk, at.row).add(index / parts);
-        let scaled_sums =
-            if HALVES { a.scaled_half_sums(at.chunk, at.row) } else { a.scaled_sums(at.chunk, at.row) }
+        let shifts = a.shifts(at.chunk, at.row).add(index / parts);
+        let shifted_sums =
+            if HALVES { a.shifted_half_sums(at.chunk, at.row) } else { a.shifted_sums(at.chunk, at.row) }
                 .add(index);
         let scale = _mm512_load_ps(unpacked.scales[index].as_ptr());
         let addend = _mm512_load_ps(unpacked.addends[index].as_ptr());
         for (m, total) in totals.iter_mut().enumerate() {
-            let dots = _mm512_cvtepi32_ps(_mm512_loadu_si512(dots.add(m * PANEL_ROWS).cast()));
-            let scale = _mm512_mul_ps(scale, _mm512_set1_ps(*scales.add(m * CHUNK_GROUPS)));
+            let dots = _mm512_loadu_si512(dots.add(m * PANEL_ROWS).cast());
+            let shift = _mm512_set1_epi32(*shifts.add(m * CHUNK_GROUPS));
+            let dots = _mm512_cvtepi32_ps(_mm512_sllv_epi32(dots, shift));
             *total = _mm512_fmadd_ps(dots, scale, *total);
             if MINS {
-                let scaled_sum = _mm512_set1_ps(*scaled_sums.add(m * CHUNK_GROUPS * parts));
-                *total = _mm512_fmadd_ps(addend, scaled_sum, *total);
+                let shifted_sum = _mm512_set1_ps(*shifted_sums.add(m * CHUNK_GROUPS * parts));
+                *total = _mm512_fmadd_ps(addend, shifted_sum, *total);
             }
         }
     }
@@ -345,13 +349,13 @@ unsafe fn bf16_tiles<const TWO_TILES: bool, const TWO_PANELS: bool>(
         store!("tmm0", results);
         store!("tmm1", results.add(TILE_ROWS));
         for m in 0..rows {
-            task.store(row + m, panel, results.add(m).cast());
+            task.store(row + m, panel, Zmm::load(results.add(m).cast()));
         }
         if TWO_PANELS {
             store!("tmm2", results);
             store!("tmm3", results.add(TILE_ROWS));
             for m in 0..rows {
-                task.store(row + m, panel + 1, results.add(m).cast());
+                task.store(row + m, panel + 1, Zmm::load(results.add(m).cast()));
             }
         }
     }
