@@ -78,8 +78,11 @@ pub(crate) struct PeersArgs {
     #[arg(long)]
     threads: Option<usize>,
     /// An autarky binary to time; built from this tree when not given.
-    #[arg(long)]
+    #[arg(long, requires = "revision")]
     autarky: Option<PathBuf>,
+    /// The commit that the binary of --autarky was built from.
+    #[arg(long, requires = "autarky")]
+    revision: Option<String>,
     /// Folder of the models, which are written where they are missing; `target/peers/models` when not given.
     #[arg(long)]
     models: Option<PathBuf>,
@@ -100,12 +103,14 @@ pub(crate) fn run(root: &Path, args: &PeersArgs) -> Result<()> {
     if args.render {
         return readme::render(root, &folder);
     }
+    let (autarky, revision) = match (&args.autarky, &args.revision) {
+        (Some(path), Some(revision)) => (path.clone(), revision.clone()),
+        _ => (build_autarky(root)?, revision(root)?),
+    };
     let engines = Engines {
         root: root.to_path_buf(),
-        autarky: match &args.autarky {
-            Some(path) => path.clone(),
-            None => build_autarky(root)?,
-        },
+        autarky,
+        revision,
         models: args.models.clone().unwrap_or_else(|| root.join("target/peers/models")),
         threads: match args.threads {
             Some(threads) => threads,
@@ -179,7 +184,7 @@ fn measure(engines: &Engines, row: &Row, rounds: u32) -> Result<Run> {
     let mut run = Run {
         row: row.id(),
         date: today()?,
-        revision: revision(&engines.root)?,
+        revision: engines.revision.clone(),
         autarky: Value::Null,
         peer: Value::Null,
         turns: Vec::new(),

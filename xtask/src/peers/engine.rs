@@ -20,16 +20,23 @@ pub(super) struct Engines {
     /// The repository's root.
     pub(super) root: PathBuf,
     pub(super) autarky: PathBuf,
+    /// The commit that it was built from.
+    pub(super) revision: String,
     /// Folder of models and of what peers make of them.
     pub(super) models: PathBuf,
     pub(super) threads: usize,
 }
 
 impl Engines {
-    /// The environment's Python for a peer; made first where it is missing.
-    pub(super) fn python(&self, peer: Peer) -> Result<PathBuf> {
+    /// The model that OpenVINO runs.
+    fn openvino_model(&self) -> PathBuf {
+        self.models.join("llama3.2-1b-openvino-int4")
+    }
+
+    /// The environment's Python for a peer; made first where it, or a model of the peer's own, is missing.
+    fn python(&self, peer: Peer) -> Result<PathBuf> {
         let python = self.root.join("target/peers").join(peer.environment()).join("bin/python");
-        if !python.exists() {
+        if !python.exists() || (peer == Peer::OpenVino && !self.openvino_model().exists()) {
             let mut setup = Command::new("bash");
             match peer {
                 Peer::OpenVino => setup.arg("bench/peers/setup_openvino.sh").arg(&self.models),
@@ -79,9 +86,7 @@ impl Engines {
                 let mut command = Command::new(self.python(row.peer)?);
                 command.current_dir(&self.root);
                 match row.peer {
-                    Peer::OpenVino => command
-                        .arg("bench/peers/openvino_bench.py")
-                        .arg(self.models.join("llama3.2-1b-openvino-int4")),
+                    Peer::OpenVino => command.arg("bench/peers/openvino_bench.py").arg(self.openvino_model()),
                     _ => command.arg("bench/peers/llama_cpp_bench.py").arg(std::path::absolute(model)?),
                 };
                 if first_token {
@@ -250,7 +255,13 @@ mod tests {
 
     #[test]
     fn an_engine_that_ends_early_is_an_error_that_names_it() {
-        let engines = Engines { root: ".".into(), autarky: "true".into(), models: ".".into(), threads: 1 };
+        let engines = Engines {
+            root: ".".into(),
+            autarky: "true".into(),
+            revision: String::new(),
+            models: ".".into(),
+            threads: 1,
+        };
         let row = &crate::peers::table::rows()[0];
         let error =
             engines.start(Engine::Autarky, row, Path::new("m.gguf")).err().expect("it ended").to_string();
