@@ -135,7 +135,12 @@ fn check_lengths(shape: Shape, lengths: [usize; 2]) {
     let right = run(&mut *compile(&Reference, shape, &lengths), &all, &whole);
     let best = Isa::detect();
     let found = run(&mut *compile(&cpu(best, 1), shape, &lengths), &all, &whole);
-    let allowed = if shape.cache == CacheDType::F16 { 4e-3 } else { 2e-5 };
+    // Beside a cache of 8-bit integers the device rounds queries, too, which moves scores of deviation 1 by 2⁻⁷.
+    let allowed = match shape.cache {
+        CacheDType::F32 => 2e-5,
+        CacheDType::F16 => 4e-3,
+        CacheDType::I8 => 5e-2,
+    };
     for (right, found) in right.iter().flatten().zip(found.iter().flatten()) {
         assert!((right - found).abs() <= allowed, "{found} where {right} is right: {shape:?}");
     }
@@ -183,6 +188,17 @@ fn windows() {
 fn soft_caps_and_sinks() {
     check(Shape { softcap: Some(2.0), sinks: true, ..PLAIN });
     check(Shape { window: Some(40), sinks: true, ..PLAIN });
+}
+
+#[test]
+fn caches_of_integers() {
+    let rounded = Shape { cache: CacheDType::I8, ..PLAIN };
+    check(rounded);
+    check(Shape { heads: 7, groups: 1, key: 70, value: 33, ..rounded });
+    check(Shape { window: Some(300), softcap: Some(2.0), sinks: true, ..rounded });
+    check(Shape { window: Some(40), heads: 3, groups: 3, key: 64, value: 64, ..rounded });
+    let latent = Shape { heads: 14, groups: 1, key: 576, value: 512, ..rounded };
+    check_lengths(latent, [650, 80]);
 }
 
 #[test]

@@ -87,7 +87,8 @@ fn control_group() -> Option<u64> {
 /// that values alive at the same time take. Devices may need a little more (scratch) or less (fusion).
 pub fn estimate(graph: &Graph, weights: u64, limits: &Limits) -> MemoryUse {
     let positions = (limits.blocks as u64).saturating_mul(BLOCK as u64);
-    let cache = positions.saturating_mul((graph.cache_width() * limits.cache.bytes()) as u64);
+    let position: usize = graph.caches().iter().map(|spec| limits.cache.position_bytes(spec)).sum();
+    let cache = positions.saturating_mul(position as u64);
     let last = graph.last_uses();
     let bytes = |i: usize| {
         let shape = &graph.nodes()[i].shape;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use autarky_quant::DType;
 
 use crate::error::{CompileError, RunError, WeightError};
-use crate::graph::Graph;
+use crate::graph::{CacheSpec, Graph};
 use crate::op::Op;
 
 /// Positions in one block of the KV cache.
@@ -78,10 +78,12 @@ pub trait Weights {
 pub enum Activations {
     /// As they are.
     F32,
-    /// Rounded to 8-bit integers, each `group` of neighbours scaled by its largest magnitude / 127. The error of a
-    /// product is at most Σ_k |w_k| · largest_k / 254.
+    /// Rounded to 8-bit integers in steps of each `group` of neighbours: of the row's largest magnitude / 127, halved
+    /// as often, up to 11 times, as the group's numbers then still fit ±127 steps. So a step is less than twice the
+    /// group's largest magnitude / 127 (or the row's / 127 / 2048), and the error of a product at most
+    /// Σ_k |w_k| · step_k / 2.
     Int8 {
-        /// Neighbours that share a scale.
+        /// Neighbours that share a step.
         group: usize,
     },
 }
@@ -101,6 +103,9 @@ pub struct Abilities {
     pub largest_allocation: u64,
 }
 
+/// Numbers of a key that share a scale in a KV cache of [`CacheDType::I8`]; the last of a key may be fewer.
+pub const CACHE_GROUP: usize = 32;
+
 /// How keys and values are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum CacheDType {
@@ -109,14 +114,37 @@ pub enum CacheDType {
     F16,
     /// 32-bit floats.
     F32,
+    /// 8-bit integers: keys in groups of [`CACHE_GROUP`] numbers, a value as a whole, each scaled by its largest
+    /// magnitude / 127 (the scale is a 32-bit float). A device that rounds activations ([`Activations::Int8`]) rounds
+    /// queries, too, in groups of as many.
+    I8,
 }
 
 impl CacheDType {
-    /// Bytes a number.
+    /// Bytes of a number, scales apart.
     pub fn bytes(self) -> usize {
         match self {
             CacheDType::F16 => 2,
             CacheDType::F32 => 4,
+            CacheDType::I8 => 1,
+        }
+    }
+
+    /// Bytes of one position's keys and values, with their scales.
+    pub fn position_bytes(self, spec: &CacheSpec) -> usize {
+        let scales = match self {
+            CacheDType::F16 | CacheDType::F32 => 0,
+            CacheDType::I8 => spec.heads * (spec.key_width.div_ceil(CACHE_GROUP) + 1) * size_of::<f32>(),
+        };
+        spec.width() * self.bytes() + scales
+    }
+
+    /// The name that flags take: `f16`, `f32` or `i8`.
+    pub fn name(self) -> &'static str {
+        match self {
+            CacheDType::F16 => "f16",
+            CacheDType::F32 => "f32",
+            CacheDType::I8 => "i8",
         }
     }
 }

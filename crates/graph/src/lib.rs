@@ -22,8 +22,8 @@ pub mod reference;
 pub use builder::Builder;
 pub use cost::Cost;
 pub use device::{
-    Abilities, Activations, BLOCK, CacheDType, Device, Limits, MemoryUse, Program, SequenceStep, Step,
-    Tensor, Weights,
+    Abilities, Activations, BLOCK, CACHE_GROUP, CacheDType, Device, Limits, MemoryUse, Program, SequenceStep,
+    Step, Tensor, Weights,
 };
 pub use dim::{Dim, Shape, Sizes, Symbol};
 pub use error::{CompileError, GraphError, RunError, WeightError};

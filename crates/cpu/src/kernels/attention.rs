@@ -19,10 +19,9 @@
 
 use autarky_graph::BLOCK;
 
-use super::cache::{Element, Keys, Layout};
+use super::cache::{Element, Keys, Layout, call};
 use super::lanes::{LANES, Lanes, store_part};
 use super::math;
-use crate::matmul::prefetch;
 
 /// Positions whose scores are turned into weights together.
 pub(crate) const TILE: usize = 128;
@@ -46,7 +45,7 @@ pub(crate) struct Tile {
     pub(crate) softcap: Option<f32>,
     /// `[rows][key width]`.
     pub(crate) queries: *const f32,
-    /// Scratch: `[rows][TILE]`, then `[rows][LANES]`.
+    /// Scratch: `[rows][TILE]`, then `[rows][LANES]`; of a cache of integers what [`super::rounded`] says.
     pub(crate) scratch: *mut f32,
     /// `[rows][record]`: the result.
     pub(crate) records: *mut f32,
@@ -60,7 +59,7 @@ impl Tile {
 
     /// One past the last position that any row sees.
     #[inline(always)]
-    fn end(&self) -> usize {
+    pub(super) fn end(&self) -> usize {
         self.position + (self.rows - 1) / self.heads + 1
     }
 
@@ -70,21 +69,58 @@ impl Tile {
         let end = self.position + row / self.heads + 1;
         (end.saturating_sub(self.window), end)
     }
+
+    /// The positions of a span that some row sees: first and one past the last.
+    #[inline(always)]
+    pub(super) fn part(&self, (start, end): (usize, usize)) -> (usize, usize) {
+        (self.sees(0).0.max(start), self.sees(self.rows - 1).1.min(end))
+    }
+
+    /// Makes the records those of no position; `sums` are the rows' sums of weights, by lanes.
+    ///
+    /// # Safety
+    /// The records are good for the rows, `sums` for a vector for each.
+    #[inline(always)]
+    pub(super) unsafe fn clear(&self, layout: &Layout, sums: *mut f32) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            std::ptr::write_bytes(self.records, 0, self.rows * layout.record());
+            std::ptr::write_bytes(sums, 0, self.rows * LANES);
+            for r in 0..self.rows {
+                *self.records.add(r * layout.record() + layout.value_stride()) = f32::NEG_INFINITY;
+            }
+        }
+    }
+
+    /// Completes the records with the sums of weights.
+    ///
+    /// # Safety
+    /// As for [`Tile::clear`] and [`Lanes`].
+    #[inline(always)]
+    pub(super) unsafe fn close<V: Lanes>(&self, layout: &Layout, sums: *const f32) {
+        for r in 0..self.rows {
+            // SAFETY: as the caller promises.
+            unsafe {
+                let to = self.records.add(r * layout.record() + layout.value_stride() + 1);
+                *to = V::load(sums.add(r * LANES)).sum();
+            }
+        }
+    }
 }
 
-/// Runs `$body` for groups of rows, with `$R` rows from `$r` on.
+/// Runs `$body` for groups of rows, with `$R` rows (at most `$most`) from `$r` on.
 macro_rules! row_groups {
-    ($V:ty, $first:expr, $end:expr, $r:ident, $R:ident, $body:expr) => {{
+    ($most:expr, $first:expr, $end:expr, $r:ident, $R:ident, $body:expr) => {{
         let mut $r: usize = $first;
-        row_groups!(@size $V, 12, $end, $r, $R, $body);
-        row_groups!(@size $V, 8, $end, $r, $R, $body);
-        row_groups!(@size $V, 6, $end, $r, $R, $body);
-        row_groups!(@size $V, 4, $end, $r, $R, $body);
-        row_groups!(@size $V, 2, $end, $r, $R, $body);
-        row_groups!(@size $V, 1, $end, $r, $R, $body);
+        row_groups!(@size $most, 12, $end, $r, $R, $body);
+        row_groups!(@size $most, 8, $end, $r, $R, $body);
+        row_groups!(@size $most, 6, $end, $r, $R, $body);
+        row_groups!(@size $most, 4, $end, $r, $R, $body);
+        row_groups!(@size $most, 2, $end, $r, $R, $body);
+        row_groups!(@size $most, 1, $end, $r, $R, $body);
     }};
-    (@size $V:ty, $size:literal, $end:expr, $r:ident, $R:ident, $body:expr) => {
-        if <$V>::ROWS >= $size {
+    (@size $most:expr, $size:literal, $end:expr, $r:ident, $R:ident, $body:expr) => {
+        if $most >= $size {
             const $R: usize = $size;
             while $r + $R <= $end {
                 $body;
@@ -93,31 +129,23 @@ macro_rules! row_groups {
         }
     };
 }
+pub(super) use row_groups;
 
-/// Computes the records of a tile for the positions `start..end` of one span.
+/// Computes the records of a tile for the positions of one span.
 ///
 /// # Safety
 /// As for [`Lanes`]; the tile's pointers are good for what it says, and nothing else uses its scratch and records;
 /// the cache holds elements `E`, its table covers what the rows see, and nobody writes it meanwhile.
 #[inline(always)]
-pub(crate) unsafe fn attend_span<V: Lanes, E: Element>(
-    tile: &Tile,
-    keys: &Keys<'_>,
-    (start, end): (usize, usize),
-) {
+pub(crate) unsafe fn attend_span<V: Lanes, E: Element>(tile: &Tile, keys: &Keys<'_>, span: (usize, usize)) {
     let layout = &keys.layout;
     let (record, stride) = (layout.record(), layout.value_stride());
     // SAFETY: as the caller promises.
     unsafe {
         let scores = tile.scratch;
         let sums = tile.scratch.add(tile.rows * TILE);
-        std::ptr::write_bytes(tile.records, 0, tile.rows * record);
-        std::ptr::write_bytes(sums, 0, tile.rows * LANES);
-        for r in 0..tile.rows {
-            *tile.records.add(r * record + stride) = f32::NEG_INFINITY;
-        }
-        let first = tile.sees(0).0.max(start);
-        let last = tile.sees(tile.rows - 1).1.min(end);
+        tile.clear(layout, sums);
+        let (first, last) = tile.part(span);
         let mut from = first / TILE * TILE;
         while from < last {
             score_tile::<V, E>(tile, keys, from, first.max(from), last.min(from + TILE));
@@ -137,15 +165,13 @@ pub(crate) unsafe fn attend_span<V: Lanes, E: Element>(
             add_values::<V, E>(tile, keys, from);
             from += TILE;
         }
-        for r in 0..tile.rows {
-            *tile.records.add(r * record + stride + 1) = V::load(sums.add(r * LANES)).sum();
-        }
+        tile.close::<V>(layout, sums);
     }
 }
 
 /// What row `row` sees of the tile of positions at `from`; empty when the first is not below the second.
 #[inline(always)]
-fn visible(tile: &Tile, row: usize, from: usize) -> (usize, usize) {
+pub(super) fn visible(tile: &Tile, row: usize, from: usize) -> (usize, usize) {
     let (lo, hi) = tile.sees(row);
     (lo.max(from), hi.min(from + TILE))
 }
@@ -167,7 +193,7 @@ unsafe fn score_tile<V: Lanes, E: Element>(
             let k = keys.at::<E>(block);
             let next = keys.after::<E>(block, tile.end());
             let out = tile.scratch.add(block - from);
-            row_groups!(V, 0, tile.rows, r, R, {
+            row_groups!(V::ROWS, 0, tile.rows, r, R, {
                 let (q, out) = (tile.queries.add(r * width), out.add(r * TILE));
                 let next = if r == 0 { next } else { k };
                 if V::VECTORS == 2 {
@@ -196,7 +222,7 @@ unsafe fn score_block<V: Lanes, E: Element, const R: usize, const W: usize>(
     unsafe {
         let mut sums = [[V::splat(0.0); W]; R];
         for d in 0..width {
-            prefetch(next.wrapping_add(d * BLOCK).cast());
+            call(next.wrapping_add(d * BLOCK));
             let mut key = [V::splat(0.0); W];
             for w in 0..W {
                 key[w] = E::load(k.add(d * BLOCK + w * LANES));
@@ -217,7 +243,7 @@ unsafe fn score_block<V: Lanes, E: Element, const R: usize, const W: usize>(
 }
 
 /// Lane numbers.
-static RAMP: [f32; LANES] =
+pub(super) static RAMP: [f32; LANES] =
     [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0];
 
 /// Turns the scores `lo..hi` of one row into weights, and rescales what the row has so far.
@@ -327,7 +353,7 @@ unsafe fn add_range<V: Lanes, E: Element>(
             let values = keys.at::<E>(position).add(at);
             let next = keys.after::<E>(position, tile.end()).add(at);
             let weights = tile.scratch.add(position - from);
-            row_groups!(V, a, b, r, R, {
+            row_groups!(V::ROWS, a, b, r, R, {
                 let (p, out) = (weights.add(r * TILE), tile.records.add(r * record));
                 let next = if r == a { next } else { values };
                 let mut c = 0;
@@ -370,7 +396,7 @@ unsafe fn value_block<V: Lanes, E: Element, const R: usize, const W: usize>(
             }
         }
         for j in 0..count {
-            prefetch(next.wrapping_add(j * stride).cast());
+            call(next.wrapping_add(j * stride));
             let mut value = [V::splat(0.0); W];
             for w in 0..W {
                 value[w] = E::load(values.add(j * stride + w * LANES));

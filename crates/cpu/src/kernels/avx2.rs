@@ -14,6 +14,9 @@ pub(crate) struct Avx2(__m256, __m256);
 impl Lanes for Avx2 {
     const ROWS: usize = 6;
     const VECTORS: usize = 1;
+    const DOT_ROWS: usize = 2;
+    type Quads = (__m256i, __m256i);
+    type Whole = (__m256i, __m256i);
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
@@ -128,6 +131,68 @@ impl Lanes for Avx2 {
             let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(low, high));
             let bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
             _mm_storeu_si128(to.cast(), bytes);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_planes(self, high: *mut u8, low: *mut u8) {
+        unsafe {
+            // Bytes 0 and 1 of every number, those of each 128-bit half together.
+            let order = _mm256_setr_epi8(
+                0, 4, 8, 12, 1, 5, 9, 13, -1, -1, -1, -1, -1, -1, -1, -1, 0, 4, 8, 12, 1, 5, 9, 13, -1, -1,
+                -1, -1, -1, -1, -1, -1,
+            );
+            for (i, half) in [self.0, self.1].into_iter().enumerate() {
+                let bytes = _mm256_shuffle_epi8(_mm256_cvtps_epi32(half), order);
+                let (a, b) = (_mm256_castsi256_si128(bytes), _mm256_extracti128_si256::<1>(bytes));
+                let both = _mm_unpacklo_epi32(a, b);
+                _mm_storel_epi64(low.add(8 * i).cast(), both);
+                _mm_storel_epi64(high.add(8 * i).cast(), _mm_unpackhi_epi64(both, both));
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn from_whole(x: Self::Whole) -> Self {
+        unsafe { Avx2(_mm256_cvtepi32_ps(x.0), _mm256_cvtepi32_ps(x.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_quads(from: *const u8) -> Self::Quads {
+        unsafe { (_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add(32).cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn splat_quad(from: *const u8) -> Self::Quads {
+        let all = unsafe { _mm256_set1_epi32(from.cast::<i32>().read_unaligned()) };
+        (all, all)
+    }
+
+    #[inline(always)]
+    unsafe fn splat_whole(x: i32) -> Self::Whole {
+        let all = unsafe { _mm256_set1_epi32(x) };
+        (all, all)
+    }
+
+    #[inline(always)]
+    unsafe fn dot(sums: Self::Whole, unsigned: Self::Quads, signed: Self::Quads) -> Self::Whole {
+        // `vpmaddubsw` would saturate: the even and the odd bytes are widened and multiplied by themselves.
+        let half = |sums: __m256i, u: __m256i, s: __m256i| unsafe {
+            let even = _mm256_and_si256(u, _mm256_set1_epi16(0xff));
+            let even = _mm256_madd_epi16(even, _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(s)));
+            let odd = _mm256_madd_epi16(_mm256_srli_epi16::<8>(u), _mm256_srai_epi16::<8>(s));
+            _mm256_add_epi32(sums, _mm256_add_epi32(even, odd))
+        };
+        (half(sums.0, unsigned.0, signed.0), half(sums.1, unsigned.1, signed.1))
+    }
+
+    #[inline(always)]
+    unsafe fn join_planes(high: Self::Whole, low: Self::Whole) -> Self::Whole {
+        unsafe {
+            (
+                _mm256_add_epi32(_mm256_slli_epi32::<8>(high.0), low.0),
+                _mm256_add_epi32(_mm256_slli_epi32::<8>(high.1), low.1),
+            )
         }
     }
 

@@ -1,4 +1,4 @@
-//! [`Lanes`] on AVX-512 F: one register.
+//! [`Lanes`] on AVX-512 F with VNNI: one register.
 
 use std::arch::x86_64::*;
 
@@ -9,11 +9,14 @@ use super::lanes::Lanes;
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512(__m512);
 
-// SAFETY (of all blocks): the caller has AVX-512 F, and pointers are good for 16 numbers, by the trait's contract.
+// SAFETY (of all blocks): the caller has AVX-512 F and VNNI, and pointers are good for 16 numbers, by the trait's contract.
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl Lanes for Avx512 {
     const ROWS: usize = 12;
     const VECTORS: usize = 2;
+    const DOT_ROWS: usize = 12;
+    type Quads = __m512i;
+    type Whole = __m512i;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
@@ -104,6 +107,45 @@ impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn store_i8(self, to: *mut i8) {
         unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(self.0))) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_planes(self, high: *mut u8, low: *mut u8) {
+        unsafe {
+            let whole = _mm512_cvtps_epi32(self.0);
+            _mm_storeu_si128(high.cast(), _mm512_cvtepi32_epi8(_mm512_srli_epi32::<8>(whole)));
+            _mm_storeu_si128(low.cast(), _mm512_cvtepi32_epi8(whole));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn from_whole(x: __m512i) -> Self {
+        Avx512(unsafe { _mm512_cvtepi32_ps(x) })
+    }
+
+    #[inline(always)]
+    unsafe fn load_quads(from: *const u8) -> __m512i {
+        unsafe { _mm512_loadu_si512(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn splat_quad(from: *const u8) -> __m512i {
+        unsafe { _mm512_set1_epi32(from.cast::<i32>().read_unaligned()) }
+    }
+
+    #[inline(always)]
+    unsafe fn splat_whole(x: i32) -> __m512i {
+        unsafe { _mm512_set1_epi32(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot(sums: __m512i, unsigned: __m512i, signed: __m512i) -> __m512i {
+        unsafe { _mm512_dpbusd_epi32(sums, unsigned, signed) }
+    }
+
+    #[inline(always)]
+    unsafe fn join_planes(high: __m512i, low: __m512i) -> __m512i {
+        unsafe { _mm512_add_epi32(_mm512_slli_epi32::<8>(high), low) }
     }
 
     #[inline(always)]

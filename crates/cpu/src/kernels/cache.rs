@@ -2,11 +2,33 @@
 //!
 //! A block of 32 positions keeps, for every key and value head, the keys transposed, `[key width][32]`, and then the
 //! values, `[32][value stride]`, the stride being the width rounded up to whole vectors. So the lanes of scores are
-//! positions and those of the result are the numbers of a value: nothing is summed across lanes.
+//! positions and those of the result are the numbers of a value: nothing is summed across lanes. What a block of 8-bit
+//! integers keeps is in [`super::rounded`].
 
-use autarky_graph::BLOCK;
+use autarky_graph::{BLOCK, CacheDType};
 
 use super::lanes::{LANES, Lanes, load_part};
+
+/// How many positions before its use a block is called to the processor's second-level cache.
+pub(super) const LOOK_AHEAD: usize = super::attention::TILE;
+
+/// Calls a line to the second-level cache. Lines on their way to the first level occupy its few buffers for misses
+/// until they arrive, and two dozen of those are too few for a core's share of the memory's bandwidth.
+#[inline(always)]
+pub(super) fn call<T>(at: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: SSE is part of x86-64, and a prefetch never faults, whatever the address.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch(at.cast(), std::arch::x86_64::_MM_HINT_T1)
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: a prefetch never faults, whatever the address.
+    unsafe {
+        std::arch::asm!("prfm pldl2keep, [{}]", in(reg) at, options(nostack, preserves_flags, readonly))
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = at;
+}
 
 /// A number of the KV cache.
 pub(crate) trait Element: Copy + 'static {
@@ -68,14 +90,19 @@ impl Layout {
         self.value_width.next_multiple_of(LANES)
     }
 
-    /// Numbers of one head in a block.
-    pub(crate) fn head(&self) -> usize {
+    /// Numbers of one head in a block of floats.
+    fn head(&self) -> usize {
         BLOCK * (self.key_width + self.value_stride())
     }
 
-    /// Numbers in a block.
-    pub(crate) fn block(&self) -> usize {
-        self.heads * self.head()
+    /// Bytes of a block.
+    pub(crate) fn block_bytes(&self, cache: CacheDType) -> usize {
+        let head = match cache {
+            CacheDType::F32 => 4 * self.head(),
+            CacheDType::F16 => 2 * self.head(),
+            CacheDType::I8 => self.rounded_head(),
+        };
+        self.heads * head
     }
 
     /// Numbers of a record: what is known of one query row after some positions. Its value (`value_stride` numbers,
@@ -107,16 +134,17 @@ impl Keys<'_> {
     pub(super) unsafe fn at<E: Element>(&self, position: usize) -> *mut E {
         let block = self.blocks[position / BLOCK] as usize;
         // SAFETY: as the caller promises.
-        unsafe { self.cache.cast::<E>().add(block * self.layout.block() + self.head * self.layout.head()) }
+        unsafe { self.cache.cast::<E>().add((block * self.layout.heads + self.head) * self.layout.head()) }
     }
 
-    /// The head's keys in the block after that of `position`, or in the same one when that lies beyond `end`.
+    /// The head's keys in the block [`LOOK_AHEAD`] positions after that of `position`, or in the same one when that
+    /// lies beyond `end`.
     ///
     /// # Safety
     /// As for [`Keys::at`]; the table covers what is below `end`.
     #[inline(always)]
     pub(super) unsafe fn after<E: Element>(&self, position: usize, end: usize) -> *mut E {
-        let next = if position + BLOCK < end { position + BLOCK } else { position };
+        let next = if position + LOOK_AHEAD < end { position + LOOK_AHEAD } else { position };
         // SAFETY: as the caller promises.
         unsafe { self.at(next) }
     }

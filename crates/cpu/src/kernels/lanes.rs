@@ -17,6 +17,12 @@ pub(crate) trait Lanes: Copy {
     const ROWS: usize;
     /// Vectors side by side in such a block (1 or 2): as many sums as the registers hold.
     const VECTORS: usize;
+    /// Rows of a register block of [`Lanes::dot`]s; even.
+    const DOT_ROWS: usize;
+    /// Sixteen quads of bytes.
+    type Quads: Copy;
+    /// Sixteen `i32`.
+    type Whole: Copy;
 
     /// All lanes `x`.
     unsafe fn splat(x: f32) -> Self;
@@ -52,6 +58,22 @@ pub(crate) trait Lanes: Copy {
     unsafe fn swap_pairs(self) -> Self;
     /// Whole numbers from −128 to 127 to memory, as bytes.
     unsafe fn store_i8(self, to: *mut i8);
+    /// Rounded to whole numbers (ties to even), which lie from 0 to 65535, to memory: their high bytes and their low
+    /// bytes. What a NaN gives lies within both.
+    unsafe fn store_planes(self, high: *mut u8, low: *mut u8);
+    /// Whole numbers as floats, to nearest.
+    unsafe fn from_whole(x: Self::Whole) -> Self;
+
+    /// 64 bytes from memory.
+    unsafe fn load_quads(from: *const u8) -> Self::Quads;
+    /// All quads the 4 bytes at `from`.
+    unsafe fn splat_quad(from: *const u8) -> Self::Quads;
+    /// All lanes `x`.
+    unsafe fn splat_whole(x: i32) -> Self::Whole;
+    /// sums + Σ of a quad's four products of an unsigned and a signed byte. No sum may leave the range of `i32`.
+    unsafe fn dot(sums: Self::Whole, unsigned: Self::Quads, signed: Self::Quads) -> Self::Whole;
+    /// high · 256 + low.
+    unsafe fn join_planes(high: Self::Whole, low: Self::Whole) -> Self::Whole;
 
     /// The sum of the lanes: halves are added until one is left.
     #[inline(always)]
@@ -137,6 +159,9 @@ impl Scalar {
 impl Lanes for Scalar {
     const ROWS: usize = 2;
     const VECTORS: usize = 1;
+    const DOT_ROWS: usize = 2;
+    type Quads = [u8; 4 * LANES];
+    type Whole = [i32; LANES];
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
@@ -229,5 +254,51 @@ impl Lanes for Scalar {
     unsafe fn store_i8(self, to: *mut i8) {
         // SAFETY: see above.
         unsafe { to.cast::<[i8; LANES]>().write_unaligned(self.0.map(|x| x as i8)) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_planes(self, high: *mut u8, low: *mut u8) {
+        let whole = self.0.map(|x| x.round_ties_even() as u32);
+        // SAFETY: see above.
+        unsafe {
+            high.cast::<[u8; LANES]>().write_unaligned(whole.map(|x| (x >> 8) as u8));
+            low.cast::<[u8; LANES]>().write_unaligned(whole.map(|x| x as u8));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn from_whole(x: [i32; LANES]) -> Self {
+        Scalar(x.map(|x| x as f32))
+    }
+
+    #[inline(always)]
+    unsafe fn load_quads(from: *const u8) -> Self::Quads {
+        // SAFETY: see above.
+        unsafe { from.cast::<Self::Quads>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn splat_quad(from: *const u8) -> Self::Quads {
+        // SAFETY: see above.
+        let quad = unsafe { from.cast::<[u8; 4]>().read_unaligned() };
+        std::array::from_fn(|i| quad[i % 4])
+    }
+
+    #[inline(always)]
+    unsafe fn splat_whole(x: i32) -> Self::Whole {
+        [x; LANES]
+    }
+
+    #[inline(always)]
+    unsafe fn dot(sums: Self::Whole, unsigned: Self::Quads, signed: Self::Quads) -> Self::Whole {
+        std::array::from_fn(|i| {
+            let product = |b: usize| i32::from(unsigned[4 * i + b]) * i32::from(signed[4 * i + b] as i8);
+            sums[i] + (product(0) + product(1) + product(2) + product(3))
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn join_planes(high: Self::Whole, low: Self::Whole) -> Self::Whole {
+        std::array::from_fn(|i| (high[i] << 8) + low[i])
     }
 }

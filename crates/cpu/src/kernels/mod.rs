@@ -8,7 +8,9 @@
 //! | `lanes.rs` | the lanes, and their portable form |
 //! | `avx2.rs`, `avx512.rs`, `neon.rs` | the lanes on an instruction set |
 //! | `math.rs` | exponential and friends |
-//! | `elementwise.rs`, `norm.rs`, `quantize.rs`, `rope.rs`, `route.rs`, `cache.rs`, `attention.rs` | the kernels |
+//! | `elementwise.rs`, `norm.rs`, `quantize.rs`, `rope.rs`, `route.rs` | the kernels |
+//! | `cache.rs`, `attention.rs` | attention over a KV cache of floats |
+//! | `rounded.rs` | attention over a KV cache of 8-bit integers |
 
 pub(crate) mod attention;
 pub(crate) mod cache;
@@ -18,6 +20,7 @@ mod math;
 mod norm;
 mod quantize;
 pub(crate) mod rope;
+pub(crate) mod rounded;
 pub(crate) mod route;
 
 #[cfg(target_arch = "x86_64")]
@@ -39,6 +42,7 @@ use elementwise::{Binary, Unary};
 
 type Norm = unsafe fn(NormKind, f32, *const f32, *const f32, *const f32, *mut f32, usize);
 type RouteFn = unsafe fn(&Route, &[f32], *const f32, &mut [f32], &mut [u32], &mut [f32]);
+type AttendSpan = unsafe fn(&Tile, &Keys<'_>, (usize, usize));
 type WriteCache = unsafe fn(&Keys<'_>, usize, usize, (*const f32, usize), (*const f32, usize));
 
 /// The kernels of one instruction set. Each is described where it is written.
@@ -53,10 +57,13 @@ pub(crate) struct Kernels {
     pub(crate) rotate: unsafe fn(Pairing, usize, *const f32, *const f32, *mut f32),
     pub(crate) route: RouteFn,
     pub(crate) quantize_row: unsafe fn(&[f32], &Activations, usize),
-    pub(crate) attend_span_f16: unsafe fn(&Tile, &Keys<'_>, (usize, usize)),
-    pub(crate) attend_span_f32: unsafe fn(&Tile, &Keys<'_>, (usize, usize)),
-    pub(crate) write_cache_f16: WriteCache,
-    pub(crate) write_cache_f32: WriteCache,
+    attend_span_f16: AttendSpan,
+    attend_span_f32: AttendSpan,
+    attend_span_i8: AttendSpan,
+    write_cache_f16: WriteCache,
+    write_cache_f32: WriteCache,
+    write_cache_i8: WriteCache,
+    round_queries: unsafe fn(&Tile, &Layout),
     pub(crate) merge: unsafe fn(&Layout, *mut f32, *const f32),
     pub(crate) finish: unsafe fn(&Layout, *const f32, Option<f32>, *mut f32),
 }
@@ -75,17 +82,24 @@ impl Kernels {
         }
     }
 
-    pub(crate) fn attend_span(&self, cache: CacheDType) -> unsafe fn(&Tile, &Keys<'_>, (usize, usize)) {
+    pub(crate) fn attend_span(&self, cache: CacheDType) -> AttendSpan {
         match cache {
             CacheDType::F16 => self.attend_span_f16,
             CacheDType::F32 => self.attend_span_f32,
+            CacheDType::I8 => self.attend_span_i8,
         }
+    }
+
+    /// What brings a tile's queries into the form in which they are multiplied, where it is another.
+    pub(crate) fn round_queries(&self, cache: CacheDType) -> Option<unsafe fn(&Tile, &Layout)> {
+        (cache == CacheDType::I8).then_some(self.round_queries)
     }
 
     pub(crate) fn write_cache(&self, cache: CacheDType) -> WriteCache {
         match cache {
             CacheDType::F16 => self.write_cache_f16,
             CacheDType::F32 => self.write_cache_f32,
+            CacheDType::I8 => self.write_cache_i8,
         }
     }
 }
@@ -106,8 +120,11 @@ macro_rules! kernels {
                 quantize_row,
                 attend_span_f16,
                 attend_span_f32,
+                attend_span_i8,
                 write_cache_f16,
                 write_cache_f32,
+                write_cache_i8,
+                round_queries,
                 merge,
                 finish,
             };
@@ -130,6 +147,12 @@ macro_rules! kernels {
                 (tile: &Tile, keys: &Keys<'_>, span: (usize, usize)));
             kernels!(@fn ($($feature)?) $V, attend_span_f32 = attention::attend_span::<$V, f32>,
                 (tile: &Tile, keys: &Keys<'_>, span: (usize, usize)));
+            kernels!(@fn ($($feature)?) $V, attend_span_i8 = rounded::attend_span::<$V>,
+                (tile: &Tile, keys: &Keys<'_>, span: (usize, usize)));
+            kernels!(@fn ($($feature)?) $V, write_cache_i8 = rounded::write_cache::<$V>,
+                (keys: &Keys<'_>, p: usize, n: usize, k: (*const f32, usize), v: (*const f32, usize)));
+            kernels!(@fn ($($feature)?) $V, round_queries = rounded::round_queries::<$V>,
+                (tile: &Tile, layout: &Layout));
             kernels!(@fn ($($feature)?) $V, write_cache_f16 = cache::write_cache::<$V, u16>,
                 (keys: &Keys<'_>, p: usize, n: usize, k: (*const f32, usize), v: (*const f32, usize)));
             kernels!(@fn ($($feature)?) $V, write_cache_f32 = cache::write_cache::<$V, f32>,
@@ -154,6 +177,6 @@ kernels!(on_scalar, lanes::Scalar);
 #[cfg(target_arch = "x86_64")]
 kernels!(on_avx2, avx2::Avx2, "avx2,fma,f16c");
 #[cfg(target_arch = "x86_64")]
-kernels!(on_avx512, avx512::Avx512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c");
+kernels!(on_avx512, avx512::Avx512, "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c");
 #[cfg(target_arch = "aarch64")]
 kernels!(on_neon, neon::Neon, "neon");

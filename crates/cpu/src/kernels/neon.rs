@@ -20,6 +20,9 @@ impl Neon {
 impl Lanes for Neon {
     const ROWS: usize = 6;
     const VECTORS: usize = 1;
+    const DOT_ROWS: usize = 2;
+    type Quads = [uint8x16_t; 4];
+    type Whole = [int32x4_t; 4];
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
@@ -122,5 +125,54 @@ impl Lanes for Neon {
         for (i, x) in wide.into_iter().enumerate() {
             unsafe { to.add(i).write(x as i8) };
         }
+    }
+
+    #[inline(always)]
+    unsafe fn store_planes(self, high: *mut u8, low: *mut u8) {
+        unsafe {
+            let words = self.0.map(|v| vmovn_u32(vcvtnq_u32_f32(v)));
+            let (a, b) = (vcombine_u16(words[0], words[1]), vcombine_u16(words[2], words[3]));
+            vst1q_u8(high, vcombine_u8(vshrn_n_u16::<8>(a), vshrn_n_u16::<8>(b)));
+            vst1q_u8(low, vcombine_u8(vmovn_u16(a), vmovn_u16(b)));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn from_whole(x: Self::Whole) -> Self {
+        Neon(x.map(|v| unsafe { vcvtq_f32_s32(v) }))
+    }
+
+    #[inline(always)]
+    unsafe fn load_quads(from: *const u8) -> Self::Quads {
+        std::array::from_fn(|i| unsafe { vld1q_u8(from.add(16 * i)) })
+    }
+
+    #[inline(always)]
+    unsafe fn splat_quad(from: *const u8) -> Self::Quads {
+        [unsafe { vreinterpretq_u8_u32(vdupq_n_u32(from.cast::<u32>().read_unaligned())) }; 4]
+    }
+
+    #[inline(always)]
+    unsafe fn splat_whole(x: i32) -> Self::Whole {
+        [unsafe { vdupq_n_s32(x) }; 4]
+    }
+
+    #[inline(always)]
+    unsafe fn dot(sums: Self::Whole, unsigned: Self::Quads, signed: Self::Quads) -> Self::Whole {
+        // Products fit 16 bits; their sums by pairs need 32.
+        std::array::from_fn(|i| unsafe {
+            let (u, s) = (unsigned[i], vreinterpretq_s8_u8(signed[i]));
+            let wide = |u: uint8x8_t, s: int8x8_t| {
+                vpaddlq_s16(vmulq_s16(vreinterpretq_s16_u16(vmovl_u8(u)), vmovl_s8(s)))
+            };
+            let low = wide(vget_low_u8(u), vget_low_s8(s));
+            let high = wide(vget_high_u8(u), vget_high_s8(s));
+            vaddq_s32(sums[i], vpaddq_s32(low, high))
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn join_planes(high: Self::Whole, low: Self::Whole) -> Self::Whole {
+        std::array::from_fn(|i| unsafe { vaddq_s32(vshlq_n_s32::<8>(high[i]), low[i]) })
     }
 }

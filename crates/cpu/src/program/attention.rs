@@ -2,7 +2,10 @@
 
 use crate::kernels::attention::{SPAN, Tile};
 use crate::kernels::cache::{Keys, Layout};
+use crate::kernels::rounded;
 use crate::matmul::LINE;
+
+use autarky_graph::CacheDType;
 
 use super::run::Run;
 use super::step::Stretch;
@@ -10,6 +13,14 @@ use super::task::{Attend, Matrix};
 
 /// Tiles for each thread from which on threads need not share a tile's spans.
 const TILES_PER_THREAD: usize = 4;
+
+/// Numbers of scratch that the kernel needs for a tile.
+pub(super) fn tile_numbers(cache: CacheDType, rows: usize, key_width: usize) -> usize {
+    match cache {
+        CacheDType::F16 | CacheDType::F32 => Tile::scratch(rows),
+        CacheDType::I8 => rounded::scratch(rows, key_width),
+    }
+}
 
 impl Run<'_, '_> {
     pub(super) fn write_cache(&self, cache: usize, layout: &Layout, keys: &Matrix, values: &Matrix) {
@@ -56,7 +67,10 @@ impl Run<'_, '_> {
         let (heads, chunks) = (attend.layout.heads, self.chunks(attend));
         let apart = self.spans_apart(attend);
         let spans = apart.unwrap_or(1);
-        self.worker.for_each(tiles.len() * heads * chunks * spans, 1, |range| {
+        let pieces = tiles.len() * heads * chunks * spans;
+        // Spans of a tile that follow one another stay with one thread, which calls the next before it is done with one.
+        let grain = if spans > 1 { (pieces / (8 * self.worker.threads())).max(1) } else { 1 };
+        self.worker.for_each(pieces, grain, |range| {
             for i in range {
                 let (piece, span) = (i / spans, i % spans);
                 // Later tiles see more positions: the longest work is begun first.
@@ -84,7 +98,8 @@ impl Run<'_, '_> {
         unsafe {
             let queries = self.scratch();
             let scratch = queries.add(padded(attend.tile_rows * width));
-            let records = scratch.add(padded(Tile::scratch(attend.tile_rows)));
+            let needed = tile_numbers(self.prepared.cache_dtype, attend.tile_rows, width);
+            let records = scratch.add(padded(needed));
             for t in 0..stretch.tokens {
                 let q = self.row(&attend.queries, stretch.row + t).add(first * width);
                 q.copy_to_nonoverlapping(queries.add(t * heads * width), heads * width);
@@ -100,6 +115,9 @@ impl Run<'_, '_> {
                 scratch,
                 records,
             };
+            if let Some(round) = self.kernels().round_queries(self.prepared.cache_dtype) {
+                round(&tile, &attend.layout);
+            }
             (tile, first, records.add(attend.tile_rows * attend.layout.record()))
         }
     }

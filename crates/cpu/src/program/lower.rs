@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use autarky_graph::{CompileError, Experts, Graph, Limits, Op, Rope, Route, Symbol, ValueId, WeightId};
+use autarky_graph::{
+    CacheDType, CompileError, Experts, Graph, Limits, Op, Rope, Route, Symbol, ValueId, WeightId,
+};
 
 use crate::isa::Isa;
 use crate::kernels::attention::{SPAN, TILE};
@@ -12,6 +14,7 @@ use crate::kernels::lanes::LANES;
 use crate::kernels::{rope, route};
 use crate::matmul::{ActivationKind, CHUNK, LINE};
 
+use super::attention::tile_numbers;
 use super::experts;
 use super::task::{Attend, BufferId, Grouping, Matrix, Operand, Routing, Rows, Sink, Task};
 use super::weights::Loaded;
@@ -460,7 +463,7 @@ impl<'a> Lowering<'a> {
             self.out.tilings.len() - 1
         });
         let tile_rows = tile_heads * tokens;
-        self.scratch(tile_scratch(&layout, tile_rows));
+        self.scratch(tile_scratch(self.limits.cache, &layout, tile_rows));
 
         let records = self.span_records().checked_mul(heads);
         let bytes = records.and_then(|n| n.checked_mul(4 * layout.record()));
@@ -558,10 +561,10 @@ impl<'a> Lowering<'a> {
 }
 
 /// Numbers of scratch for a tile: queries, what the kernel needs, and the records of a span and of all before it.
-pub(super) fn tile_scratch(layout: &Layout, rows: usize) -> usize {
+pub(super) fn tile_scratch(cache: CacheDType, layout: &Layout, rows: usize) -> usize {
     let padded = |n: usize| n.next_multiple_of(LINE / 4);
     padded(rows * layout.key_width)
-        + padded(crate::kernels::attention::Tile::scratch(rows))
+        + padded(tile_numbers(cache, rows, layout.key_width))
         + 2 * rows * layout.record()
 }
 

@@ -8,11 +8,13 @@
 //! | `schedule.rs` | stages of tasks that do not need each other |
 //! | `memory.rs` | places of buffers in the arena |
 //! | `step.rs` | what the symbols of one step are bound to |
+//! | `ahead.rs` | what threads do while they wait |
 //! | `run.rs`, `products.rs`, `attention.rs`, `experts.rs` | running tasks |
 //!
 //! A step is one `Pool::run`: every thread goes through the stages, takes pieces of each stage's tasks, and waits for
 //! the others at the barrier that ends it.
 
+mod ahead;
 mod attention;
 mod experts;
 mod lower;
@@ -59,6 +61,8 @@ struct Prepared {
     weights: Vec<Loaded>,
     tasks: Vec<Task>,
     stages: Vec<Vec<usize>>,
+    /// For every stage the weights of the first products after it.
+    ahead: Vec<Vec<usize>>,
     offsets: Vec<usize>,
     arena: Region,
     /// One a layer.
@@ -121,6 +125,7 @@ impl CpuProgram {
             isa: settings.isa,
             kernels: Kernels::of(settings.isa),
             weights: loaded,
+            ahead: ahead::next_products(&tasks, &schedule.stages),
             tasks,
             stages: schedule.stages,
             offsets: plan.offsets,
@@ -140,8 +145,7 @@ impl CpuProgram {
 fn caches(graph: &Graph, limits: &Limits) -> Result<Vec<Region>, CompileError> {
     let one = |spec: &autarky_graph::CacheSpec| {
         let layout = Layout { heads: spec.heads, key_width: spec.key_width, value_width: spec.value_width };
-        let bytes = layout.block().checked_mul(limits.blocks)?.checked_mul(limits.cache.bytes())?;
-        Some(bytes)
+        layout.block_bytes(limits.cache).checked_mul(limits.blocks)
     };
     let mut all = Vec::with_capacity(graph.caches().len());
     for spec in graph.caches() {

@@ -35,7 +35,7 @@ pub(super) fn all(abilities: &Abilities, rng: &mut Rng) -> Vec<Case> {
     }
     suite.norm();
     suite.rope();
-    for cache in [CacheDType::F32, CacheDType::F16] {
+    for cache in [CacheDType::F32, CacheDType::F16, CacheDType::I8] {
         suite.attention(cache);
     }
     suite.elementwise();
@@ -290,7 +290,7 @@ impl Suite<'_> {
     }
 
     fn models(&mut self) {
-        for cache in [CacheDType::F32, CacheDType::F16] {
+        for cache in [CacheDType::F32, CacheDType::F16, CacheDType::I8] {
             self.add_with(&format!("model dense {cache:?}"), &|_| DType::F32, cache, 1.0, |b| {
                 let table = b.weight("table", &[VOCABULARY, 48])?;
                 let mut x = b.embed(table)?;

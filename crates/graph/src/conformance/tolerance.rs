@@ -4,9 +4,13 @@
 //!   2·10⁻⁵ of the row's largest magnitude plus 10⁻⁵; the same for exponentials and other functions.
 //! - Keys and values kept as F16: a value moves by 2⁻¹¹ of itself, and a score by up to 2⁻¹¹ · Σ|q k|, which shifts
 //!   weights between values: together 2⁻⁸ of the row's largest magnitude more.
+//! - Keys and values kept as I8: what is right is the reference that rounds them, and queries, too. Weights may be
+//!   rounded to 2⁻¹⁶ of the largest of a tile of 128 positions, each: together 2⁻⁹ of the largest magnitude of a value,
+//!   and no more than 2⁻⁸ of the row's, unless nearly all cancels. A number between two steps may go either way, by
+//!   which a score moves by 2⁻⁷ of one of its products: less than what is allowed for the weights.
 //! - Activations rounded to integers in groups beside quantized weights: what is right is the reference that rounds
-//!   too. What rounding may cost at all is half a step, the group's largest magnitude / 254, for every number, so
-//!   Σ_k |w_k| · largest_k / 254 for every product; for experts that is carried through the gate (|f'| ≤ 1.13,
+//!   too. What rounding may cost at all is half of a group's step for every number, so Σ_k |w_k| · step_k / 2 for
+//!   every product; for experts that is carried through the gate (|f'| ≤ 1.13,
 //!   |f(x)| ≤ |x|) to the second product. A quarter of it is allowed, since a number that lies between two steps may go
 //!   either way.
 //! - BF16 weights on a device with bf16 products: activations are cut to 8 significant bits, Σ_k |w_k x_k| / 256.
@@ -34,6 +38,7 @@ pub(super) fn allowed(case: &Case, abilities: &Abilities) -> Vec<Allowed> {
         CacheDType::F32 => 2e-5,
         CacheDType::F16 if case.graph.caches().is_empty() => 2e-5,
         CacheDType::F16 => 4e-3,
+        CacheDType::I8 => 4e-3,
     };
     let output = case.graph.node(case.graph.outputs()[0]);
     let width = output.shape.width();
@@ -76,10 +81,9 @@ pub(super) fn compare(sequence: usize, right: &[f32], found: &[f32], allowed: &A
 
 /// Σ_k |w_k| · (half a step of x's group + what x is off already), for every row of W (`inner` wide).
 fn product_bound(x: &[f32], off: &[f32], w: &[f32], group: usize) -> Vec<f32> {
-    let half_steps = x.chunks(group).flat_map(|g| {
-        let largest = g.iter().fold(0.0f32, |m, x| m.max(x.abs()));
-        std::iter::repeat_n(largest / 254.0, g.len())
-    });
+    let of_row = ops::largest(x);
+    let half_steps =
+        x.chunks(group).flat_map(|g| std::iter::repeat_n(ops::step(of_row, ops::largest(g)) / 2.0, g.len()));
     // An argument that is off may also be rounded by a slightly larger step.
     let moved: Vec<f32> = half_steps.zip(off).map(|(step, off)| step + 1.01 * off).collect();
     w.chunks(x.len()).map(|row| row.iter().zip(&moved).map(|(w, m)| w.abs() * m).sum()).collect()

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use autarky_quant::DType;
 
 use crate::device::{
-    Abilities, Activations, BLOCK, Device, Limits, MemoryUse, Program, Step, Weights, fetch,
+    Abilities, Activations, BLOCK, CACHE_GROUP, CacheDType, Device, Limits, MemoryUse, Program, Step,
+    Weights, fetch,
 };
 use crate::error::{CompileError, RunError};
 use crate::graph::{CacheSpec, Graph, ValueId, WeightId};
@@ -18,8 +19,9 @@ use crate::op::Op;
 pub struct Reference;
 
 /// The reference with one thing added: what is multiplied by quantized weights is first rounded to 8-bit integers in
-/// groups, as [`Activations::Int8`] says. What a device with such products differs from this by is its own fault;
-/// what this differs from [`Reference`] by is the price of the rounding.
+/// groups, as [`Activations::Int8`] says, and so are queries beside a cache of [`CacheDType::I8`]. What a device with
+/// such products differs from this by is its own fault; what this differs from [`Reference`] by is the price of the
+/// rounding.
 #[derive(Clone, Copy, Debug)]
 pub struct RoundedReference {
     /// Neighbours that share a scale.
@@ -81,6 +83,8 @@ struct Interpreter {
     graph: Arc<Graph>,
     limits: Limits,
     weights: Vec<Vec<f32>>,
+    /// The group in which activations are rounded beside quantized weights.
+    group: Option<usize>,
     /// For every weight, the group in which what it multiplies is rounded.
     rounding: Vec<Option<usize>>,
     /// One a layer: position by position, keys of all heads and then values of all heads.
@@ -110,7 +114,7 @@ impl Interpreter {
         }
         let caches = graph.caches().iter().map(|c| cache(c, &limits)).collect::<Result<_, _>>()?;
         let values = graph.nodes().iter().map(|_| Value::default()).collect();
-        Ok(Interpreter { graph, limits, weights, rounding, caches, values })
+        Ok(Interpreter { graph, limits, weights, group, rounding, caches, values })
     }
 
     /// W x for every row of `x`, with x rounded where that is asked for.
@@ -169,8 +173,15 @@ impl Interpreter {
             Op::Attention(a) => {
                 let spec = graph.caches()[a.cache.index()];
                 let mut cache = std::mem::take(&mut self.caches[a.cache.index()]);
-                let (q, k, v) =
-                    (self.numbers(node.args[0]), self.numbers(node.args[1]), self.numbers(node.args[2]));
+                let [q, k, v] = [0, 1, 2].map(|arg| self.numbers(node.args[arg]));
+                let rounded = self.limits.cache == CacheDType::I8;
+                let round = |x: &[f32], width, group, wanted| match wanted {
+                    true => round_cached(x, width, group),
+                    false => x.to_vec(),
+                };
+                let k = round(k, spec.key_width, CACHE_GROUP, rounded);
+                let v = round(v, spec.value_width, spec.value_width, rounded);
+                let q = round(q, spec.key_width, CACHE_GROUP, rounded && self.group.is_some());
                 let at = |place: &Place, position: usize| {
                     let block = step.sequences[place.sequence].blocks[position / BLOCK] as usize;
                     (block * BLOCK + position % BLOCK) * spec.width()
@@ -258,6 +269,16 @@ impl Interpreter {
     }
 }
 
+/// Keys, values or queries (each `width` numbers), rounded in groups as [`CacheDType::I8`] says.
+fn round_cached(x: &[f32], width: usize, group: usize) -> Vec<f32> {
+    let round = |g: &[f32]| {
+        let step = g.iter().fold(0.0f32, |m, x| m.max(x.abs())) / 127.0;
+        let one = move |&x: &f32| if step > 0.0 { (x / step).round_ties_even() * step } else { 0.0 };
+        g.iter().map(one).collect::<Vec<f32>>()
+    };
+    x.chunks(width).flat_map(|row| row.chunks(group).flat_map(round)).collect()
+}
+
 /// A layer's KV cache, zero.
 fn cache(spec: &CacheSpec, limits: &Limits) -> Result<Vec<f32>, CompileError> {
     let positions = limits.blocks.saturating_mul(BLOCK);
@@ -305,7 +326,7 @@ impl Program for Interpreter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Attention, Builder, CacheDType, Tensor, WeightError};
+    use crate::{Attention, Builder, Tensor, WeightError};
 
     struct NoWeights;
 
