@@ -55,6 +55,8 @@ pub(crate) enum KvName {
     F16,
     /// 32-bit floats
     F32,
+    /// 8-bit integers: about half of f16's memory, and faster at depth
+    I8,
 }
 
 impl From<KvName> for CacheDType {
@@ -62,6 +64,7 @@ impl From<KvName> for CacheDType {
         match name {
             KvName::F16 => CacheDType::F16,
             KvName::F32 => CacheDType::F32,
+            KvName::I8 => CacheDType::I8,
         }
     }
 }

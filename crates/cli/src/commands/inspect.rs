@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use autarky_engine::{Options, memory};
 use autarky_family::{FamilyError, Model};
 use autarky_format::Source;
-use autarky_graph::{CacheDType, MemoryUse};
+use autarky_graph::MemoryUse;
 use autarky_text::{Tokenizer, TokenizerError};
 use serde_json::{Map, Value, json};
 
@@ -155,7 +155,7 @@ impl Report {
         let limits = Options::single(context, cache).limits()?;
         let need = memory::estimate(model.graph(), load::weight_bytes(model, DeviceName::Cpu), &limits);
         self.need = Some((need, context));
-        let kept = if cache == CacheDType::F16 { "f16" } else { "f32" };
+        let kept = cache.name();
         let [total, weights, cached, arena] =
             [need.total(), need.weights, need.cache, need.arena].map(memory::human);
         let line = format!(

@@ -10,7 +10,7 @@ use autarky_text::{EncodeOptions, Tokenizer};
 use serde_json::{Value, json};
 
 use super::{print, print_json, read_text};
-use crate::args::PerplexityArgs;
+use crate::args::{KvName, PerplexityArgs};
 use crate::exit::Input;
 use crate::load::{self, Loaded};
 use crate::terminal::Progress;
@@ -30,11 +30,12 @@ pub(super) fn run(args: &PerplexityArgs) -> Result<()> {
     let most = args.windows.map_or(tokens.len(), |n| n.saturating_mul(args.context));
     let tokens = &tokens[..tokens.len().min(most)];
 
-    let mut loaded = engine(args, &model)?;
+    let mut loaded = engine(args, args.kv, &model)?;
     let mut json = json!({
         "model": args.model.display().to_string(),
         "text": args.text.display().to_string(),
         "context": args.context,
+        "kv": load::cache_dtype(&model, args.kv).name(),
         "text_tokens": tokens.len(),
         "device": loaded.device,
         "isa": loaded.instruction_set,
@@ -59,7 +60,9 @@ pub(super) fn run(args: &PerplexityArgs) -> Result<()> {
 
     let base_model = load::model(against)?;
     same_vocabulary(&tokenizer, &load::tokenizer(&base_model)?, &text)?;
-    let mut base = engine(args, &base_model)?;
+    // Against a cache of integers stands one of floats, so that what the integers cost is part of the comparison.
+    let floats = args.kv.filter(|kv| *kv != KvName::I8);
+    let mut base = engine(args, floats, &base_model)?;
     let mut progress = Progress::new("KL divergence");
     let found =
         quality::divergence(&mut base.engine, &mut loaded.engine, tokens, windows, &mut |done, of, kl| {
@@ -104,13 +107,13 @@ pub(super) fn run(args: &PerplexityArgs) -> Result<()> {
     }
 }
 
-fn engine(args: &PerplexityArgs, model: &Model) -> Result<Loaded> {
+fn engine(args: &PerplexityArgs, kv: Option<KvName>, model: &Model) -> Result<Loaded> {
     let options = Options {
         context: args.context,
         sequences: 1,
         chunk: Options::CHUNK.min(args.context),
         outputs: OUTPUTS.min(args.context),
-        cache: load::cache_dtype(model, args.kv),
+        cache: load::cache_dtype(model, kv),
     };
     load::engine(model, &args.device, options)
 }
