@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use super::record::Record;
 use super::table::{Phase, Row, rows};
-use super::verdict::{Verdict, number};
+use super::verdict::{DISTURBED, Verdict, number};
 use super::{RECEIPTS, receipt};
 
 /// Around the table in the README.
@@ -82,22 +82,27 @@ fn speed(receipts: &[(PathBuf, Record)], table: &[Row]) -> Result<String> {
             "| work | model | autarky | other engine | times as fast | of this machine's limit |"
         )?;
         writeln!(text, "| --- | --- | ---: | ---: | ---: | ---: |")?;
+        let mut disturbed = false;
         for row in table {
             for v in record.run(&row.id()).map(|run| Verdict::of_run(row, run)).unwrap_or_default() {
                 let unit = if v.measure.phase == Phase::FirstToken { " s" } else { "" };
+                disturbed |= v.disturbed;
                 let bold = |wins: bool, text: String| if wins { format!("**{text}**") } else { text };
                 writeln!(
                     text,
-                    "| {} | {} | {} | {} {} | {:.2} | {} |",
+                    "| {} | {} | {} | {} {} | {} | {} |",
                     row.work(v.measure.phase),
                     row.model.name(),
                     bold(v.ratio >= 1.0, format!("{}{unit}", number(v.own.median))),
                     row.peer.name(),
                     bold(v.ratio < 1.0, format!("{}{unit}", number(v.peer.median))),
-                    v.ratio,
+                    v.ratio(),
                     v.share().map(receipt::percent).unwrap_or_default(),
                 )?;
             }
+        }
+        if disturbed {
+            writeln!(text, "\n{}", DISTURBED[1])?;
         }
     }
     Ok(text + "\n")

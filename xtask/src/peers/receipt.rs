@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::machine::Machine;
 use super::record::{Engine, Record, Run, Spread};
 use super::table::{Bar, Peer, Phase, Row};
-use super::verdict::{Verdict, number};
+use super::verdict::{DISTURBED, Verdict, number};
 
 /// Writes the receipt of a record that was begun on the day `date`.
 pub(super) fn receipt(record: &Record, date: &str, table: &[Row]) -> Result<String> {
@@ -57,17 +57,20 @@ fn results(text: &mut String, verdicts: &[Verdict<'_>], machine: &Machine) -> Re
         let limit = v.limit.map(|l| format!("{} by {}", number(l.rate), l.bound.name()));
         writeln!(
             text,
-            "| {} | {} | {}{unit} | {} {}{unit} | {:.2} | {} | {holds} | {} | {} |",
+            "| {} | {} | {}{unit} | {} {}{unit} | {} | {} | {holds} | {} | {} |",
             v.row.work(phase),
             v.row.model.name(),
             spread(&v.own),
             v.row.peer.name(),
             spread(&v.peer),
-            v.ratio,
+            v.ratio(),
             bar(v, machine),
             limit.unwrap_or_default(),
             v.share().map(percent).unwrap_or_default(),
         )?;
+    }
+    if verdicts.iter().any(|v| v.disturbed) {
+        writeln!(text, "\n{}", DISTURBED[1])?;
     }
     if !machine.has_matrix_units() && verdicts.iter().any(|v| v.row.bar_is_for_amx) {
         writeln!(

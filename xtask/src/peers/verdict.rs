@@ -8,6 +8,12 @@
 use super::record::{Engine, Run, Spread};
 use super::table::{Bar, Measure, Phase, Row};
 
+/// The share of the machine, 0 to 1, that other programs may use in the middle round.
+const QUIET: f64 = 0.05;
+/// What marks a ratio that was measured on a busier machine, and what the mark means.
+pub(super) const DISTURBED: [&str; 2] =
+    [" †", "† Other programs used more than 5 % of the machine: to be measured again."];
+
 /// One measure of a row that was run.
 pub(super) struct Verdict<'a> {
     pub(super) row: &'a Row,
@@ -18,6 +24,8 @@ pub(super) struct Verdict<'a> {
     /// How many times as fast as the peer.
     pub(super) ratio: f64,
     pub(super) limit: Option<Limit>,
+    /// Other programs used so much of the machine that it is to be measured again.
+    pub(super) disturbed: bool,
     /// Whether the bar holds; `None` without a bar, or where what it needs was not measured.
     pub(super) holds: Option<bool>,
 }
@@ -78,7 +86,14 @@ impl<'a> Verdict<'a> {
             }
             Bar::Seconds(seconds) => Some(own.median <= seconds),
         });
-        Some(Self { row, measure, own, peer, ratio, limit, holds })
+        let others = Spread::of(run.turns.iter().map(|turn| turn.others));
+        let disturbed = others.is_some_and(|others| others.median > QUIET);
+        Some(Self { row, measure, own, peer, ratio, limit, disturbed, holds })
+    }
+
+    /// The ratio, with its mark.
+    pub(super) fn ratio(&self) -> String {
+        format!("{:.2}{}", self.ratio, if self.disturbed { DISTURBED[0] } else { "" })
     }
 
     /// Our share of the limit, 0 to 1.
@@ -234,6 +249,15 @@ mod tests {
         }
         let near = row(Phase::Decode, Bar::Times(2.2));
         assert!(verdict(&near, &run).reach().expect("peaks").starts_with("in reach"));
+    }
+
+    #[test]
+    fn a_ratio_from_a_busy_machine_is_marked() {
+        let mut run = run("a", [40.0, 40.0], [20.0, 20.0]);
+        let row = row(Phase::Decode, Bar::Times(1.0));
+        assert_eq!(verdict(&row, &run).ratio(), "2.00");
+        run.turns.iter_mut().for_each(|turn| turn.others = 0.06);
+        assert_eq!(verdict(&row, &run).ratio(), "2.00 †");
     }
 
     #[test]
