@@ -8,7 +8,6 @@ mod turns;
 use anyhow::Result;
 use autarky_engine::Options;
 use autarky_engine::memory::human;
-use autarky_graph::CacheDType;
 use serde_json::{Value, json};
 
 use super::{print, print_json};
@@ -79,7 +78,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
         "depth": args.depth,
         "sequences": args.sequences,
         "chunk": options.chunk,
-        "kv": if cache == CacheDType::F16 { "f16" } else { "f32" },
+        "kv": cache.name(),
         "load_seconds": loaded.load_time.as_secs_f64(),
         "prefill_tokens_per_second": median(&prefill),
         "decode_tokens_per_second": median(&decode),

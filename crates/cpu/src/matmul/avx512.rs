@@ -246,9 +246,8 @@ unsafe fn add_group<F: Format, const R: usize>(
         } else {
             (a.negated_half_sums(chunk, row), a.shifted_half_sums(chunk, row))
         };
-        for part in 0..parts {
+        for (part, (Zmm(scale), Zmm(addend))) in scales.iter().enumerate().take(parts) {
             let sum_of = |m: usize| m * parts * CHUNK_GROUPS + group * parts + part;
-            let (Zmm(scale), Zmm(addend)) = scales[part];
             let mut dots = [_mm512_setzero_si512(); R];
             if spec.centred {
                 for (m, dots) in dots.iter_mut().enumerate() {
@@ -264,10 +263,10 @@ unsafe fn add_group<F: Format, const R: usize>(
             for (m, sum) in sums.iter_mut().enumerate() {
                 let shift = _mm512_set1_epi32(*shifts.add(m * CHUNK_GROUPS));
                 let dots = _mm512_cvtepi32_ps(_mm512_sllv_epi32(dots[m], shift));
-                *sum = _mm512_fmadd_ps(dots, scale, *sum);
+                *sum = _mm512_fmadd_ps(dots, *scale, *sum);
                 if spec.mins {
                     let shifted_sum = _mm512_set1_ps(*shifted_sums.add(sum_of(m)));
-                    *sum = _mm512_fmadd_ps(addend, shifted_sum, *sum);
+                    *sum = _mm512_fmadd_ps(*addend, shifted_sum, *sum);
                 }
             }
         }

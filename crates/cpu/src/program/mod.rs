@@ -8,13 +8,11 @@
 //! | `schedule.rs` | stages of tasks that do not need each other |
 //! | `memory.rs` | places of buffers in the arena |
 //! | `step.rs` | what the symbols of one step are bound to |
-//! | `ahead.rs` | what threads do while they wait |
 //! | `run.rs`, `products.rs`, `attention.rs`, `experts.rs` | running tasks |
 //!
 //! A step is one `Pool::run`: every thread goes through the stages, takes pieces of each stage's tasks, and waits for
 //! the others at the barrier that ends it.
 
-mod ahead;
 mod attention;
 mod experts;
 mod lower;
@@ -61,8 +59,6 @@ struct Prepared {
     weights: Vec<Loaded>,
     tasks: Vec<Task>,
     stages: Vec<Vec<usize>>,
-    /// For every stage the weights of the first products after it.
-    ahead: Vec<Vec<usize>>,
     offsets: Vec<usize>,
     arena: Region,
     /// One a layer.
@@ -125,7 +121,6 @@ impl CpuProgram {
             isa: settings.isa,
             kernels: Kernels::of(settings.isa),
             weights: loaded,
-            ahead: ahead::next_products(&tasks, &schedule.stages),
             tasks,
             stages: schedule.stages,
             offsets: plan.offsets,

@@ -35,7 +35,9 @@ impl Demand {
             dtypes.push(found.map_err(autarky_graph::CompileError::from)?);
         }
         let of = |id: WeightId| -> DType { dtypes[id.index()] };
-        let storage = Storage { weights: &of, cache_bytes: cache.bytes() as f64 };
+        let position: usize = graph.caches().iter().map(|spec| cache.position_bytes(spec)).sum();
+        let numbers = graph.cache_width().max(1);
+        let storage = Storage { weights: &of, cache_bytes: position as f64 / numbers as f64 };
         let cost = cost::graph(graph, &storage);
         let sizes = |position: usize, tokens: usize| {
             Sizes::new(vec![(position, tokens); args.sequences], args.sequences)
