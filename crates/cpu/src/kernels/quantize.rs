@@ -1,6 +1,6 @@
 //! Rounding of a row of activations to 8 bits, as [`crate::matmul::activations`] defines it, over lanes.
 
-use crate::matmul::activations::{group_shift, power_of_two, row_scale};
+use crate::matmul::activations::{finer, group_shift, row_scale};
 use crate::matmul::{ActivationKind, Activations, CHUNK, GROUP};
 
 use super::lanes::{LANES, Lanes};
@@ -86,7 +86,7 @@ unsafe fn quantize_group<V: Lanes>(
         let zero = V::splat(0.0);
         let largest = zero.sub(a).max(a).max(zero.sub(b).max(b)).largest();
         let shift = group_shift(magnitude, largest.to_bits() & MAGNITUDE);
-        let (inverse, magic) = (V::splat(inverse * power_of_two(shift)), V::splat(MAGIC));
+        let (inverse, magic) = (V::splat(inverse * finer(shift)), V::splat(MAGIC));
         let a = a.mul(inverse).add(magic).sub(magic);
         let b = b.mul(inverse).add(magic).sub(magic);
         a.store_i8(codes);

@@ -1,11 +1,11 @@
 //! Activations in the form that kernels read: rounded to 8 bits for quantized weights, or floats.
 //!
-//! A row has one scale, `d = max|x| / 127`, and each group of 32 elements a shift `s`, the largest of 0 ..= 11 for which
-//! `2^s · max|x of the group|` does not exceed the row's `max|x|`. An element is `x · (127 / max|x|) · 2^s` rounded to
-//! nearest, ties to even; it stands for `code · d / 2^s`. So a group has steps between one and two times those that a
-//! scale of its own would give it, and a product scales it by a shift of integers, which is exact, where a scale of its
-//! own would take a multiplication of floats. (A group whose largest element is below a 2048th of the row's keeps the
-//! step `d / 2048`.)
+//! A row has one scale, `d = max|x| / 127 / 2^11`, and each group of 32 elements a shift `s`, the smallest of 0 ..= 11
+//! for which its elements fit ±127 steps of `2^s · d`: 11 for the group that holds the row's largest element. An element
+//! is `x · (127 / max|x|) · 2^(11 − s)` rounded to nearest, ties to even; it stands for `code · 2^s · d`. So a group has
+//! steps between one and two times those that a scale of its own would give it, and a product scales it by a shift of
+//! integers, which is exact, where a scale of its own would take a multiplication of floats. (A group whose largest
+//! element is below a 2048th of the row's keeps the step `d`.)
 //!
 //! That is done with integer comparisons and a fixed sequence of `f32` operations, so that every instruction set gives
 //! the same bits. A row whose largest magnitude is below 10⁻³⁰ is zero, and one that holds an infinity or a NaN has a
@@ -338,7 +338,7 @@ unsafe fn quantize_chunk(
             }
         }
         let shift = if inverse == 0.0 { 0 } else { group_shift(magnitude, largest_magnitude(&group)) };
-        let inverse = inverse * power_of_two(shift);
+        let inverse = inverse * finer(shift);
         let mut halves = [0i32; 2];
         for (half, sum) in halves.iter_mut().enumerate() {
             for i in half * 16..half * 16 + 16 {
@@ -368,7 +368,8 @@ fn largest_magnitude(x: &[f32]) -> u32 {
     x.iter().fold(0u32, |max, x| max.max(x.to_bits() & 0x7fff_ffff))
 }
 
-/// The scale of a row and what its elements are multiplied by, from the bits of its largest magnitude.
+/// The scale of a row and what its elements are multiplied by where the shift is the largest, from the bits of its
+/// largest magnitude.
 #[inline(always)]
 pub(crate) fn row_scale(magnitude: u32) -> (f32, f32) {
     let largest = f32::from_bits(magnitude);
@@ -377,21 +378,21 @@ pub(crate) fn row_scale(magnitude: u32) -> (f32, f32) {
     } else if largest < SMALLEST {
         (0.0, 0.0)
     } else {
-        (largest / 127.0, 127.0 / largest)
+        (largest / 127.0 / (1 << MOST_SHIFT) as f32, 127.0 / largest)
     }
 }
 
 /// The shift of a group, from the bits of the row's and of the group's largest magnitudes: the difference of their
-/// exponents, less one where the group's fraction is the larger.
+/// exponents, less one where the group's fraction is the larger, is how many times its steps can be halved.
 #[inline(always)]
 pub(crate) fn group_shift(row: u32, group: u32) -> i32 {
-    if group == 0 { 0 } else { ((row - group) >> 23).min(MOST_SHIFT) as i32 }
+    if group == 0 { 0 } else { (MOST_SHIFT - ((row - group) >> 23).min(MOST_SHIFT)) as i32 }
 }
 
-/// 2^exponent, for small exponents.
+/// What the elements of a group with `shift` are multiplied by in addition: 2^(11 − shift).
 #[inline(always)]
-pub(crate) fn power_of_two(exponent: i32) -> f32 {
-    f32::from_bits(((127 + exponent) as u32) << 23)
+pub(crate) fn finer(shift: i32) -> f32 {
+    f32::from_bits((127 + MOST_SHIFT - shift as u32) << 23)
 }
 
 /// `x · inverse` rounded to nearest, ties to even; 0 when that is not a number.

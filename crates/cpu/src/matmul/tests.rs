@@ -59,8 +59,16 @@ pub(super) fn random_rows(dtype: DType, rows: usize, cols: usize, random: &mut R
     bytes
 }
 
+/// Activations whose groups differ in size, as a model's do.
 pub(super) fn random_x(rows: usize, cols: usize, random: &mut Random) -> Vec<f32> {
-    (0..rows * cols).map(|_| random.unit() * 3.0).collect()
+    let mut size = 1.0;
+    let mut one = |i: usize| {
+        if i.is_multiple_of(GROUP) {
+            size = 3.0 * 2f32.powi(-(random.below(14) as i32));
+        }
+        random.unit() * size
+    };
+    (0..rows * cols).map(&mut one).collect()
 }
 
 /// The product with instruction set `isa`, in one call.
@@ -208,7 +216,7 @@ fn a_groups_step_is_less_than_twice_what_its_own_largest_element_asks_for() {
             let codes = std::slice::from_raw_parts(view.codes(group * GROUP / CHUNK, 0).add(at), GROUP);
             (*view.scale(0), *view.shifts(group * GROUP / CHUNK, 0).add(at / GROUP), codes)
         };
-        let step = scale / 2f32.powi(shift);
+        let step = scale * 2f32.powi(shift);
         let largest = x.iter().fold(0.0f32, |a, b| a.max(b.abs()));
         assert!(step <= (2.0 * largest / 127.0).max(of_row / 127.0 / 2048.0) * 1.000_001, "group {group}");
         for (x, code) in x.iter().zip(codes) {
