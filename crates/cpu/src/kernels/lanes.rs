@@ -128,6 +128,27 @@ pub(crate) unsafe fn load_part<V: Lanes>(from: *const f32, count: usize, fill: f
     }
 }
 
+/// The largest magnitude, or NaN when some number is not finite.
+///
+/// # Safety
+/// As for [`Lanes`]; `x` is good for `count` numbers.
+#[inline(always)]
+pub(crate) unsafe fn magnitude<V: Lanes>(x: *const f32, count: usize) -> f32 {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let zero = V::splat(0.0);
+        let (mut most, mut fault) = (zero, zero);
+        let mut i = 0;
+        while i < count {
+            let v: V = load_part(x.add(i), count - i, 0.0);
+            most = zero.sub(v).max(v).max(most);
+            fault = fault.add(v.sub(v));
+            i += LANES;
+        }
+        if fault.sum().is_nan() { f32::NAN } else { most.largest() }
+    }
+}
+
 /// The first `count` (at most 16) lanes to memory.
 ///
 /// # Safety

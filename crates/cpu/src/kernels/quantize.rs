@@ -3,7 +3,7 @@
 use crate::matmul::activations::{finer, group_shift, row_scale};
 use crate::matmul::{ActivationKind, Activations, CHUNK, GROUP};
 
-use super::lanes::{LANES, Lanes};
+use super::lanes::{LANES, Lanes, magnitude};
 
 const GROUPS: usize = CHUNK / GROUP;
 /// The bits of a float but for its sign: a largest magnitude may be −0.
@@ -18,7 +18,7 @@ pub(crate) unsafe fn quantize_row<V: Lanes>(x: &[f32], out: &Activations, row: u
     debug_assert!(out.shape().kind() == ActivationKind::Int8 && x.len().is_multiple_of(GROUP));
     // SAFETY: as the caller promises; every chunk of a row has places for 8 groups.
     unsafe {
-        let magnitude = largest_magnitude::<V>(x);
+        let magnitude = magnitude::<V>(x.as_ptr(), x.len()).to_bits() & MAGNITUDE;
         let (scale, inverse) = row_scale(magnitude);
         *out.scale(row) = scale;
         for (chunk, x) in x.chunks(CHUNK).enumerate() {
@@ -49,23 +49,6 @@ pub(crate) unsafe fn quantize_row<V: Lanes>(x: &[f32], out: &Activations, row: u
     }
 }
 
-/// The bits of the largest magnitude of whole groups, those of a NaN if a number is not finite.
-#[inline(always)]
-unsafe fn largest_magnitude<V: Lanes>(x: &[f32]) -> u32 {
-    // SAFETY: as the caller promises.
-    unsafe {
-        let zero = V::splat(0.0);
-        let (mut largest, mut fault) = (zero, zero);
-        for at in (0..x.len()).step_by(LANES) {
-            let x = V::load(x.as_ptr().add(at));
-            largest = zero.sub(x).max(x).max(largest);
-            // 0 for finite numbers, NaN for others.
-            fault = fault.add(x.sub(x));
-        }
-        if fault.sum().is_nan() { f32::NAN.to_bits() } else { largest.largest().to_bits() & MAGNITUDE }
-    }
-}
-
 /// The codes of 32 numbers; their shift, and the sums of either half's codes (whole numbers, so exact in any order).
 #[inline(always)]
 unsafe fn quantize_group<V: Lanes>(
@@ -74,8 +57,6 @@ unsafe fn quantize_group<V: Lanes>(
     inverse: f32,
     codes: *mut i8,
 ) -> (i32, [i32; 2]) {
-    /// 1.5 · 2²³: added to a number below 2²² and subtracted again, it leaves the number rounded.
-    const MAGIC: f32 = 12_582_912.0;
     // SAFETY: as the caller promises.
     unsafe {
         if inverse == 0.0 {
@@ -86,9 +67,8 @@ unsafe fn quantize_group<V: Lanes>(
         let zero = V::splat(0.0);
         let largest = zero.sub(a).max(a).max(zero.sub(b).max(b)).largest();
         let shift = group_shift(magnitude, largest.to_bits() & MAGNITUDE);
-        let (inverse, magic) = (V::splat(inverse * finer(shift)), V::splat(MAGIC));
-        let a = a.mul(inverse).add(magic).sub(magic);
-        let b = b.mul(inverse).add(magic).sub(magic);
+        let inverse = V::splat(inverse * finer(shift));
+        let (a, b) = (a.mul(inverse).round(), b.mul(inverse).round());
         a.store_i8(codes);
         b.store_i8(codes.add(LANES));
         (shift, [a.sum() as i32, b.sum() as i32])

@@ -37,8 +37,9 @@ use autarky_graph::BLOCK;
 
 use super::attention::{RAMP, TILE, Tile, row_groups, visible};
 use super::cache::{Keys, LOOK_AHEAD, Layout, call};
-use super::lanes::{LANES, Lanes, load_part};
+use super::lanes::{LANES, Lanes, load_part, magnitude};
 use super::math;
+use crate::matmul::activations::SMALLEST;
 
 /// Numbers of a key or a query that share a scale.
 pub(crate) const GROUP: usize = autarky_graph::CACHE_GROUP;
@@ -170,28 +171,7 @@ pub(crate) const fn scratch(rows: usize, key_width: usize) -> usize {
 /// numbers so small that they are taken as 0.
 #[inline(always)]
 fn scale_of(largest: f32) -> (f32, f32) {
-    if largest < 1e-30 { (0.0, 0.0) } else { (largest / 127.0, 127.0 / largest) }
-}
-
-/// The largest magnitude, or NaN when some number is not finite.
-///
-/// # Safety
-/// As for [`Lanes`]; `x` is good for `count` numbers.
-#[inline(always)]
-unsafe fn magnitude<V: Lanes>(x: *const f32, count: usize) -> f32 {
-    // SAFETY: as the caller promises.
-    unsafe {
-        let zero = V::splat(0.0);
-        let (mut most, mut fault) = (zero, zero);
-        let mut i = 0;
-        while i < count {
-            let v: V = load_part(x.add(i), count - i, 0.0);
-            most = zero.sub(v).max(v).max(most);
-            fault = fault.add(v.sub(v));
-            i += LANES;
-        }
-        if fault.sum().is_nan() { f32::NAN } else { most.largest() }
-    }
+    if largest < SMALLEST { (0.0, 0.0) } else { (largest / 127.0, 127.0 / largest) }
 }
 
 /// Codes of `count` ≤ 16 numbers, the rest 0, and their sum.

@@ -7,7 +7,7 @@
 //! have it. Their `# Safety` is the same throughout: the processor has the features of [`matmul`].
 
 use super::format::{CHUNK, CHUNK_GROUPS, Format, GROUP, PANEL_ROWS, with_format};
-use super::integer::for_blocks;
+use super::integer::{Block, by_blocks};
 use super::lanes::{ChunkScales, Lanes, groups_of};
 use super::{Activations, ScratchParts, Task, float, prefetch};
 use std::arch::x86_64::*;
@@ -312,41 +312,22 @@ unsafe fn few_rows<F: Format, const M: usize>(task: &Task<'_>) {
 /// As [`matmul`].
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 unsafe fn many_rows<F: Format>(task: &Task<'_>, scratch: &mut ScratchParts) {
-    let spec = &F::SPEC;
-    let sums = &mut scratch.sums;
-    for_blocks(task, ROWS, |rows, panels| {
-        let count = rows.len();
-        sums[..panels.len() * count].fill([0.0; PANEL_ROWS]);
-        let mut at = 0;
-        for chunk in 0..task.weight.cols().div_ceil(CHUNK) {
-            let groups = groups_of(task.weight.cols(), chunk);
-            let size = spec.chunk_bytes(groups);
-            for (panel, sums) in panels.clone().zip(sums.chunks_exact_mut(count)) {
-                // SAFETY: pointers stay inside the panel and the activations' rows.
-                unsafe {
-                    let at = task.weight.panel(panel).add(at);
-                    add_chunk::<F>(&task.activations, (chunk, rows.start, groups), at, sums);
-                }
-            }
-            at += size;
-        }
-        for (panel, sums) in panels.zip(sums.chunks_exact(count)) {
-            for (row, sums) in rows.clone().zip(sums) {
-                // SAFETY: the row and the panel are the task's.
-                unsafe { task.store_scaled(row, panel, Zmm::load(sums.as_ptr())) };
-            }
-        }
-    });
+    // SAFETY: as the caller's.
+    unsafe {
+        by_blocks::<F, Zmm>(task, ROWS, &mut scratch.sums, |block, at, sums| {
+            add_chunk::<F>(&task.activations, block, at, sums);
+        });
+    }
 }
 
-/// Adds the products of a chunk of a panel with as many rows from `first` on as there are `sums`.
+/// Adds the products of a block of rows with the packed chunk at `at` to their `sums`.
 ///
 /// # Safety
-/// As [`matmul`]; `at` points to a packed chunk of `F`, the rows are inside the view.
+/// As [`matmul`]; `at` points to a packed chunk of `F`, the block is inside the view.
 #[inline(always)]
 unsafe fn add_chunk<F: Format>(
     a: &Activations,
-    (chunk, first, groups): (usize, usize, usize),
+    Block { chunk, groups, row: first, .. }: Block,
     at: *const u8,
     sums: &mut [[f32; PANEL_ROWS]],
 ) {

@@ -4,7 +4,6 @@ use super::format::{CHUNK, Format, GROUP_CODES, PANEL_ROWS};
 use super::lanes::{Lanes, groups_of, unpack_scales};
 use super::unpack::Unpacked;
 use super::{PANEL_BLOCK, ROW_BLOCK, ScratchParts, Task, prefetch};
-use std::ops::Range;
 
 /// Where a block of rows is in a product.
 #[derive(Clone, Copy)]
@@ -49,8 +48,7 @@ pub(crate) trait Integer {
     );
 }
 
-/// A product by blocks of rows and of panels: a chunk of the rows' codes is read once for all panels of a block, and a
-/// chunk of a panel unpacked once for all rows of one.
+/// A product, each chunk of a panel unpacked once for a block of rows.
 ///
 /// # Safety
 /// As [`Integer`], and as [`super::matmul`], whose checks were made.
@@ -59,49 +57,59 @@ pub(crate) unsafe fn product<F: Format, I: Integer>(task: &Task<'_>, scratch: &m
     let spec = &F::SPEC;
     const { assert!(I::ROWS <= ROW_BLOCK) };
     let ScratchParts { unpacked, sums, .. } = scratch;
-    for_blocks(task, I::ROWS, |rows, panels| {
-        let count = rows.len();
-        sums[..panels.len() * count].fill([0.0; PANEL_ROWS]);
-        let mut at = 0;
-        for chunk in 0..task.weight.cols().div_ceil(CHUNK) {
-            let groups = groups_of(task.weight.cols(), chunk);
-            let size = spec.chunk_bytes(groups);
-            for (panel, sums) in panels.clone().zip(sums.chunks_exact_mut(count)) {
-                // SAFETY: a panel is its chunks, one after another; the rest is the caller's promise.
-                unsafe {
-                    let at = task.weight.panel(panel).add(at);
-                    for (group, out) in unpacked.codes[..groups].iter_mut().enumerate() {
-                        I::unpack_codes::<F>(at.add(group * spec.group_bytes()), out);
-                    }
-                    unpack_scales::<F, I::Lanes>(at, groups, unpacked);
-                    // Unpacking waits for memory and multiplying does not: the next chunk comes meanwhile.
-                    for line in (0..size).step_by(64) {
-                        prefetch(at.wrapping_add(size + line));
-                    }
-                    let block = Block { chunk, groups, row: rows.start, rows: count };
-                    I::block::<F>(task, unpacked, block, sums);
-                }
+    // SAFETY: the caller's promise.
+    unsafe {
+        by_blocks::<F, I::Lanes>(task, I::ROWS, sums, |block, at, sums| {
+            for (group, out) in unpacked.codes[..block.groups].iter_mut().enumerate() {
+                I::unpack_codes::<F>(at.add(group * spec.group_bytes()), out);
             }
-            at += size;
-        }
-        for (panel, sums) in panels.zip(sums.chunks_exact(count)) {
-            for (row, sums) in rows.clone().zip(sums) {
-                // SAFETY: the row and the panel are the task's.
-                unsafe { task.store_scaled(row, panel, I::Lanes::load(sums.as_ptr())) };
+            unpack_scales::<F, I::Lanes>(at, block.groups, unpacked);
+            // Unpacking waits for memory and multiplying does not: the next chunk comes meanwhile.
+            let size = spec.chunk_bytes(block.groups);
+            for line in (0..size).step_by(64) {
+                prefetch(at.wrapping_add(size + line));
             }
-        }
-    });
+            I::block::<F>(task, unpacked, block, sums);
+        });
+    }
 }
 
-/// Calls `f` for the rows and panels of a task by blocks: of about equally many rows, `most` or less, and up to
-/// [`PANEL_BLOCK`] panels.
+/// A product by blocks of about equally many rows, `most` or less, and up to [`PANEL_BLOCK`] panels: a chunk of the
+/// rows' codes is read once for all panels of a block. `add` is called with the place of a block of rows, a packed chunk
+/// of a panel, and the sums of those rows, to which it adds their products.
+///
+/// # Safety
+/// As [`Lanes`], and as [`super::matmul`], whose checks were made; `most` is at most [`ROW_BLOCK`].
 #[inline(always)]
-pub(crate) fn for_blocks(task: &Task<'_>, most: usize, mut f: impl FnMut(Range<usize>, Range<usize>)) {
+pub(crate) unsafe fn by_blocks<F: Format, V: Lanes>(
+    task: &Task<'_>,
+    most: usize,
+    sums: &mut [[f32; PANEL_ROWS]],
+    mut add: impl FnMut(Block, *const u8, &mut [[f32; PANEL_ROWS]]),
+) {
     let (first, end) = task.rows;
     let rows = (end - first).div_ceil((end - first).div_ceil(most)).next_multiple_of(8).min(most);
     for row in (first..end).step_by(rows) {
+        let rows = rows.min(end - row);
         for panel in (task.panels.0..task.panels.1).step_by(PANEL_BLOCK) {
-            f(row..end.min(row + rows), panel..task.panels.1.min(panel + PANEL_BLOCK));
+            let panels = panel..task.panels.1.min(panel + PANEL_BLOCK);
+            sums[..panels.len() * rows].fill([0.0; PANEL_ROWS]);
+            let mut at = 0;
+            for chunk in 0..task.weight.cols().div_ceil(CHUNK) {
+                let groups = groups_of(task.weight.cols(), chunk);
+                for (panel, sums) in panels.clone().zip(sums.chunks_exact_mut(rows)) {
+                    // SAFETY: a panel is its chunks, one after another.
+                    let packed = unsafe { task.weight.panel(panel).add(at) };
+                    add(Block { chunk, groups, row, rows }, packed, sums);
+                }
+                at += F::SPEC.chunk_bytes(groups);
+            }
+            for (panel, sums) in panels.zip(sums.chunks_exact(rows)) {
+                for (row, sums) in (row..).zip(sums) {
+                    // SAFETY: the row and the panel are the task's.
+                    unsafe { task.store_scaled(row, panel, V::load(sums.as_ptr())) };
+                }
+            }
         }
     }
 }

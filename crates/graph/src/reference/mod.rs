@@ -121,7 +121,7 @@ impl Interpreter {
     fn product(&self, x: &[f32], id: WeightId, w: &[f32], inner: usize) -> Vec<f32> {
         match self.rounding[id.index()] {
             None => ops::linear(x, w, inner),
-            Some(group) => ops::linear(&ops::round(x, inner, group), w, inner),
+            Some(group) => ops::linear(&ops::round(x, inner, group, ops::step), w, inner),
         }
     }
 
@@ -271,12 +271,7 @@ impl Interpreter {
 
 /// Keys, values or queries (each `width` numbers), rounded in groups as [`CacheDType::I8`] says.
 fn round_cached(x: &[f32], width: usize, group: usize) -> Vec<f32> {
-    let round = |g: &[f32]| {
-        let step = g.iter().fold(0.0f32, |m, x| m.max(x.abs())) / 127.0;
-        let one = move |&x: &f32| if step > 0.0 { (x / step).round_ties_even() * step } else { 0.0 };
-        g.iter().map(one).collect::<Vec<f32>>()
-    };
-    x.chunks(width).flat_map(|row| row.chunks(group).flat_map(round)).collect()
+    ops::round(x, width, group, |_, of_group| of_group / 127.0)
 }
 
 /// A layer's KV cache, zero.

@@ -8,8 +8,9 @@ pub(crate) fn linear(x: &[f32], w: &[f32], inner: usize) -> Vec<f32> {
     x.chunks_exact(inner).flat_map(|x| w.chunks_exact(inner).map(row(x))).collect()
 }
 
-/// Every row of `x` (each `inner` wide) in groups, rounded to whole multiples of the group's [`step`].
-pub(crate) fn round(x: &[f32], inner: usize, group: usize) -> Vec<f32> {
+/// Every row of `x` (each `width` numbers) in groups, rounded to whole multiples of `step`, which is given the largest
+/// magnitudes of the row and of the group.
+pub(crate) fn round(x: &[f32], width: usize, group: usize, step: fn(f32, f32) -> f32) -> Vec<f32> {
     let rounded = |row: &[f32]| {
         let of_row = largest(row);
         let rounded = move |g: &[f32]| {
@@ -19,7 +20,7 @@ pub(crate) fn round(x: &[f32], inner: usize, group: usize) -> Vec<f32> {
         };
         row.chunks(group).flat_map(rounded).collect::<Vec<f32>>()
     };
-    x.chunks(inner).flat_map(rounded).collect()
+    x.chunks(width).flat_map(rounded).collect()
 }
 
 /// The step of a group of activations beside quantized weights, from the largest magnitudes of its row and its own:
