@@ -2,8 +2,8 @@
 //!
 //! A step of a language model is a few hundred phases of microseconds each. Handing every phase to a general pool
 //! costs more than the phase, so here a step is handed over once, and phases are separated by a barrier that spins.
-//! Within a phase, threads take pieces of work from a shared counter, because on shared machines no two cores are
-//! equally fast.
+//! Within a phase, every thread has a consecutive share of the work, so that it reads weights as one stream, and takes
+//! it piece by piece; whoever is done helps the others, because on shared machines no two cores are equally fast.
 //!
 //! ```
 //! use autarky_cpu::Pool;
@@ -41,8 +41,11 @@ const SPIN_IN_BARRIER: Duration = Duration::from_micros(50);
 const YIELD_IN_BARRIER: Duration = Duration::from_millis(2);
 /// Looks between two readings of the clock.
 const LOOKS: u32 = 64;
-/// Counters of a step: as many calls of [`Worker::for_each`] may lie between two barriers.
-const COUNTERS: usize = 16;
+/// Calls of [`Worker::for_each`] that may lie between two barriers.
+const PHASES: usize = 16;
+/// Counters of a thread: those of the phases since the last barrier, and those of the phases before it, which are reset
+/// meanwhile.
+const COUNTERS: usize = 2 * PHASES;
 
 type Job = dyn Fn(&Worker<'_>) + Sync;
 
@@ -60,7 +63,8 @@ struct Shared {
     arrived: Padded<AtomicUsize>,
     /// Barriers passed.
     generation: Padded<AtomicU32>,
-    counters: [Padded<AtomicUsize>; COUNTERS],
+    /// For each thread and phase, how many pieces of the thread's share have been taken.
+    taken: Box<[Padded<[AtomicUsize; COUNTERS]>]>,
     /// A thread panicked in this step: barriers no longer wait, they unwind.
     broken: AtomicBool,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
@@ -98,7 +102,7 @@ impl Pool {
             running: Padded(AtomicUsize::new(0)),
             arrived: Padded(AtomicUsize::new(0)),
             generation: Padded(AtomicU32::new(0)),
-            counters: [const { Padded(AtomicUsize::new(0)) }; COUNTERS],
+            taken: (0..threads).map(|_| Padded([const { AtomicUsize::new(0) }; COUNTERS])).collect(),
             broken: AtomicBool::new(false),
             panic: Mutex::new(None),
             quit: AtomicBool::new(false),
@@ -140,8 +144,8 @@ impl Pool {
         shared.broken.store(false, Ordering::Relaxed);
         shared.arrived.0.store(0, Ordering::Relaxed);
         shared.running.0.store(shared.threads - 1, Ordering::Relaxed);
-        for counter in &shared.counters {
-            counter.0.store(0, Ordering::Relaxed);
+        for counter in shared.taken.iter().flat_map(|thread| &thread.0) {
+            counter.store(0, Ordering::Relaxed);
         }
         // SAFETY: no worker is in a step: `running` was 0 when the last run returned, and `own` is held. The
         // transmute lengthens the closure's lifetime only; this function waits below until no worker uses it.
@@ -292,14 +296,12 @@ impl Worker<'_> {
     /// When another thread panicked in this step: the step then unwinds on every thread.
     pub fn barrier(&self) {
         let shared = self.shared;
-        let (from, to) = (self.reset.replace(self.phase.get()), self.phase.get());
         if shared.threads == 1 {
-            self.reset_counters(from, to);
+            self.reset_counters();
             return;
         }
         let generation = shared.generation.0.load(Ordering::Relaxed);
         if shared.arrived.0.fetch_add(1, Ordering::AcqRel) + 1 == shared.threads {
-            self.reset_counters(from, to);
             shared.arrived.0.store(0, Ordering::Relaxed);
             shared.generation.0.fetch_add(1, Ordering::Release);
         } else {
@@ -311,16 +313,22 @@ impl Worker<'_> {
         if shared.broken.load(Ordering::Acquire) {
             resume_unwind(Box::new(Broken));
         }
+        self.reset_counters();
     }
 
-    fn reset_counters(&self, from: usize, to: usize) {
-        for phase in from..to {
-            self.shared.counters[phase % COUNTERS].0.store(0, Ordering::Relaxed);
+    /// Resets this thread's counters of the phases that a barrier has just ended. Nobody uses them before another
+    /// barrier, since the phases between take others.
+    fn reset_counters(&self) {
+        for phase in self.reset.replace(self.phase.get())..self.phase.get() {
+            self.shared.taken[self.index].0[phase % COUNTERS].store(0, Ordering::Relaxed);
         }
     }
 
-    /// Shares `items` items among the threads: each takes `grain` (at least 1) consecutive ones at a time and calls
-    /// `f` with their range, until none are left. Every thread must call this with the same `items` and `grain`.
+    /// Shares `items` items among the threads: each calls `f` with ranges of its own consecutive share, one after
+    /// another, and then with ranges of others' shares that they have not come to, until none are left. A range is a
+    /// quarter of what is left of the share, in whole multiples of `grain` (at least 1) except at the end: long ones
+    /// first, short ones last, for threads to finish together. Every thread must call this with the same `items` and
+    /// `grain`.
     /// It does not wait for the others: put a [`barrier`](Worker::barrier) before the results are used.
     ///
     /// # Panics
@@ -328,18 +336,32 @@ impl Worker<'_> {
     pub fn for_each(&self, items: usize, grain: usize, mut f: impl FnMut(Range<usize>)) {
         let phase = self.phase.get();
         self.phase.set(phase + 1);
-        assert!(phase - self.reset.get() < COUNTERS, "more than {COUNTERS} phases without a barrier");
-        let grain = grain.max(1);
-        let counter = &self.shared.counters[phase % COUNTERS].0;
-        // Once past the end, a thread takes no more, so the counter stays below items + threads · grain.
-        loop {
-            let start = counter.fetch_add(grain, Ordering::Relaxed);
-            if start >= items {
-                return;
+        assert!(phase - self.reset.get() < PHASES, "more than {PHASES} phases without a barrier");
+        let (grain, threads) = (grain.max(1), self.threads());
+        for turn in 0..threads {
+            let owner = (self.index + turn) % threads;
+            let pieces = share(items.div_ceil(grain), owner, threads);
+            let taken = &self.shared.taken[owner].0[phase % COUNTERS];
+            loop {
+                let left = pieces.len().saturating_sub(taken.load(Ordering::Relaxed));
+                if left == 0 {
+                    break;
+                }
+                let take = left.div_ceil(4);
+                // Another thread may have taken some since: then this reaches past the end, at most once a thread.
+                let first = pieces.start + taken.fetch_add(take, Ordering::Relaxed);
+                let last = pieces.end.min(first + take);
+                if first < last {
+                    f(first * grain..items.min(last * grain));
+                }
             }
-            f(start..items.min(start.saturating_add(grain)));
         }
     }
+}
+
+/// The pieces that are thread number `thread`'s.
+fn share(pieces: usize, thread: usize, threads: usize) -> Range<usize> {
+    (pieces * thread).div_ceil(threads)..(pieces * (thread + 1)).div_ceil(threads)
 }
 
 #[cfg(test)]

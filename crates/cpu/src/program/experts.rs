@@ -3,12 +3,13 @@
 //! The step's pairs of a row and a chosen expert are sorted by expert, so that every expert's weights are read once a
 //! step. A row's results are added in the order of its routing, whatever else is in the step.
 
+use std::ops::Range;
+
 use autarky_graph::{ActivationKind as Function, Route};
 
 use crate::kernels::route;
 
 use super::lower::GATE_ROWS;
-use super::products::columns;
 use super::run::Run;
 use super::task::{Grouping, Matrix, Operand, Routing, Sink};
 
@@ -147,9 +148,9 @@ impl Run<'_, '_> {
         let none = (std::ptr::null(), std::ptr::null());
         let y = (self.row(to, 0), to.width);
         self.worker.for_each(active.len() * across, 1, |range| {
-            for i in range {
-                let (e, panel) = (active[i / across] as usize, i % across * grain);
-                let panels = panel..panels.min(panel + grain);
+            for (nth, pieces) in rows_of(range, across) {
+                let e = active[nth] as usize;
+                let panels = pieces.start * grain..panels.min(pieces.end * grain);
                 let (start, end) = (starts[e] as usize, starts[e + 1] as usize);
                 for row in (start..end).step_by(GATE_ROWS) {
                     let rows = row..end.min(row + GATE_ROWS);
@@ -171,11 +172,10 @@ impl Run<'_, '_> {
         let (panels, grain) = (weights[0].panels(), self.panel_grain(&weights[0]));
         let across = panels.div_ceil(grain);
         self.worker.for_each(active.len() * across, 1, |range| {
-            for i in range {
-                let (e, panel) = (active[i / across] as usize, i % across * grain);
+            for (nth, pieces) in rows_of(range, across) {
+                let e = active[nth] as usize;
+                let panels = pieces.start * grain..panels.min(pieces.end * grain);
                 let rows = starts[e] as usize..starts[e + 1] as usize;
-                debug_assert!(columns(&weights[e], &(panel..panel + 1)).1 > 0);
-                let panels = panel..panels.min(panel + grain);
                 self.product(&weights[e], &x, panels, rows, self.row(to, 0), to.width);
             }
         });
@@ -196,4 +196,12 @@ impl Run<'_, '_> {
             }
         });
     }
+}
+
+/// The rows of a matrix of `width` columns that a range of its elements touches, and the columns in each.
+fn rows_of(range: Range<usize>, width: usize) -> impl Iterator<Item = (usize, Range<usize>)> {
+    (range.start / width..range.end.div_ceil(width)).map(move |row| {
+        let at = row * width;
+        (row, range.start.max(at) - at..range.end.min(at + width) - at)
+    })
 }

@@ -60,9 +60,10 @@ const TILE_BYTES: usize = 96 << 10;
 const TILE_ROWS: usize = 32;
 /// Records of spans for which memory is planned, in tokens · spans, beyond what one token can need.
 const SPAN_RECORDS: usize = 64;
-/// Rows and columns that one thread computes of a gated linear before it applies the gate.
+/// Rows of a gated linear that one thread computes at most before it applies the gate.
 pub(super) const GATE_ROWS: usize = 256;
-pub(super) const GATE_COLUMNS: usize = 64;
+/// Rows times columns of that.
+pub(super) const GATE_WINDOW: usize = 64 * GATE_ROWS;
 
 pub(super) struct Lowering<'a> {
     graph: &'a Graph,
@@ -386,7 +387,7 @@ impl<'a> Lowering<'a> {
                 if self.absorbed[node.args[0].index()] && self.absorbed[node.args[1].index()] {
                     let (gate, up) = (self.linear(node.args[0].index())?, self.linear(node.args[1].index())?);
                     let to = self.value(index)?;
-                    self.scratch(GATE_ROWS.min(self.limits.tokens.max(self.limits.outputs)) * GATE_COLUMNS);
+                    self.scratch(GATE_WINDOW);
                     self.push(Task::GatedLinear { function: *kind, gate, up, to });
                 } else {
                     self.binary(index, Binary::Gated(*kind))?;
@@ -548,7 +549,7 @@ impl<'a> Lowering<'a> {
         let gate = (e.gate.index(), operand(self, e.gate)?);
         let up = (e.up.index(), operand(self, e.up)?);
         let hidden = self.matrix(pairs, inner, &node.label)?;
-        self.scratch(GATE_ROWS * GATE_COLUMNS);
+        self.scratch(GATE_WINDOW);
         self.push(Task::ExpertsUp { function: e.activation, gate, up, grouping, to: hidden });
         let from = self.new_operand(pairs, (self.kind(e.down), 1, inner), &node.label)?;
         self.push(Task::Operand { from: hidden, to: from });

@@ -7,12 +7,15 @@ use autarky_graph::ActivationKind as Function;
 use crate::kernels::elementwise::Binary;
 use crate::matmul::{Activations, PANEL_ROWS, PackedWeight, matmul};
 
-use super::lower::{GATE_COLUMNS, GATE_ROWS};
+use super::lower::{GATE_ROWS, GATE_WINDOW};
 use super::run::Run;
 use super::task::{Matrix, Operand};
 
 /// Rows that one piece of a product covers at most. More would leave threads idle when a matrix has few panels.
 const ROWS: usize = 256;
+/// Up to this many rows, a piece covers as many panels as a thread takes at once, to read them as one stream; with more,
+/// what is done with its results finds them in the cache.
+const FEW_ROWS: usize = 8;
 
 impl Run<'_, '_> {
     /// y = W x (+ bias) (+ another value).
@@ -58,14 +61,14 @@ impl Run<'_, '_> {
         let (gate_weight, up_weight) = (matrix(gate.0), matrix(up.0));
         let (gate_x, up_x) = (self.operand(&gate.2, 0), self.operand(&up.2, 0));
         let biases = (self.vector(gate.1), self.vector(up.1));
-        let grain = self.panel_grain(gate_weight).min(GATE_COLUMNS / PANEL_ROWS);
+        let grain = self.panel_grain(gate_weight);
         let y = (self.row(to, 0), to.width);
         self.pieces(gate_weight.panels(), grain, gate_x.shape().rows(), GATE_ROWS, |panels, rows| {
             self.gated(function, (gate_weight, &gate_x), (up_weight, &up_x), biases, panels, rows, y);
         });
     }
 
-    /// A window of f(W_gate x + b) · (W_up x + b): at most [`GATE_ROWS`] rows and [`GATE_COLUMNS`] columns.
+    /// A window of f(W_gate x + b) · (W_up x + b): at most [`GATE_ROWS`] rows.
     #[allow(clippy::too_many_arguments)]
     pub(super) fn gated(
         &self,
@@ -77,22 +80,27 @@ impl Run<'_, '_> {
         rows: Range<usize>,
         (y, width): (*mut f32, usize),
     ) {
-        let (first, count) = columns(gate.0, &panels);
-        let scratch = self.scratch();
-        let origin = scratch.wrapping_sub(rows.start * GATE_COLUMNS + first);
-        self.product(gate.0, gate.1, panels.clone(), rows.clone(), y, width);
-        self.product(up.0, up.1, panels, rows.clone(), origin, GATE_COLUMNS);
-        for row in rows.clone() {
-            // SAFETY: the window is this thread's, and the scratch is as large as a window.
-            unsafe {
-                let g = y.add(row * width + first);
-                let u = scratch.add((row - rows.start) * GATE_COLUMNS);
-                for (x, bias) in [(g, gate_bias), (u, up_bias)] {
-                    if !bias.is_null() {
-                        (self.kernels().binary)(Binary::Add, x, bias.add(first), x, count);
+        // As many columns at a time as have room in the scratch.
+        let most = (GATE_WINDOW / rows.len() / PANEL_ROWS).max(1);
+        for start in panels.clone().step_by(most) {
+            let panels = start..panels.end.min(start + most);
+            let (first, count) = columns(gate.0, &panels);
+            let (scratch, stride) = (self.scratch(), panels.len() * PANEL_ROWS);
+            let origin = scratch.wrapping_sub(rows.start * stride + first);
+            self.product(gate.0, gate.1, panels.clone(), rows.clone(), y, width);
+            self.product(up.0, up.1, panels, rows.clone(), origin, stride);
+            for row in rows.clone() {
+                // SAFETY: the window is this thread's, and the scratch is as large as a window.
+                unsafe {
+                    let g = y.add(row * width + first);
+                    let u = scratch.add((row - rows.start) * stride);
+                    for (x, bias) in [(g, gate_bias), (u, up_bias)] {
+                        if !bias.is_null() {
+                            (self.kernels().binary)(Binary::Add, x, bias.add(first), x, count);
+                        }
                     }
+                    (self.kernels().binary)(Binary::Gated(function), g, u, g, count);
                 }
-                (self.kernels().binary)(Binary::Gated(function), g, u, g, count);
             }
         }
     }
@@ -124,6 +132,9 @@ impl Run<'_, '_> {
         let (across, down) = (panels.div_ceil(grain), rows.div_ceil(most_rows));
         let most_rows = rows.div_ceil(down.max(1));
         self.worker.for_each(across * down, 1, |range| {
+            if rows <= FEW_ROWS {
+                return piece(range.start * grain..panels.min(range.end * grain), 0..rows);
+            }
             for i in range {
                 let (panel, row) = (i / down * grain, i % down * most_rows);
                 piece(panel..panels.min(panel + grain), row..rows.min(row + most_rows));
