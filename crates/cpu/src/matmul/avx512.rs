@@ -291,13 +291,14 @@ unsafe fn few_rows<F: Format, const M: usize>(task: &Task<'_>) {
             let mut sums = [_mm512_setzero_ps(); M];
             for chunk in 0..task.weight.cols().div_ceil(CHUNK) {
                 let groups = groups_of(task.weight.cols(), chunk);
-                let scales = ChunkScales::<Zmm>::new::<F>(at.add(groups * spec.group_bytes()));
+                let scales = ChunkScales::<Zmm>::new::<F>(at);
+                let codes = at.add(spec.codes_at(groups));
                 let lines = spec.chunk_bytes(groups).div_ceil(64 * groups);
                 for group in 0..groups {
                     for line in 0..lines {
                         prefetch_later(at.wrapping_add(AHEAD + (group * lines + line) * 64));
                     }
-                    let quads = unpack_group::<F>(at.add(group * spec.group_bytes()));
+                    let quads = unpack_group::<F>(codes.add(group * spec.group_bytes()));
                     let scales = scales_of::<F>(&scales, group);
                     add_group::<F, M>(&task.activations, (chunk, first, group), &quads, &scales, &mut sums);
                 }
@@ -339,10 +340,11 @@ unsafe fn add_chunk<F: Format>(
     let size = spec.chunk_bytes(groups);
     // SAFETY: the caller's promise.
     unsafe {
-        let scales = ChunkScales::<Zmm>::new::<F>(at.add(groups * spec.group_bytes()));
+        let scales = ChunkScales::<Zmm>::new::<F>(at);
+        let codes = at.add(spec.codes_at(groups));
         let lines = size.div_ceil(64 * groups);
         for group in 0..groups {
-            let quads = unpack_group::<F>(at.add(group * spec.group_bytes()));
+            let quads = unpack_group::<F>(codes.add(group * spec.group_bytes()));
             let scales = scales_of::<F>(&scales, group);
             // The panel's next chunk comes while this one is multiplied.
             for line in 0..lines {

@@ -123,11 +123,16 @@ impl Spec {
         }
     }
 
-    /// Bytes of a chunk of `groups` groups: codes, then scales, then padding.
-    pub(crate) const fn chunk_bytes(&self, groups: usize) -> usize {
+    /// Where the codes of a chunk of `groups` groups begin: after the scales and padding.
+    pub(crate) const fn codes_at(&self, groups: usize) -> usize {
         // Whole cache lines, so that no load of codes touches two. Q3_K's 1.6 % of padding would be too much.
         let align = if self.bits == 3 { 32 } else { 64 };
-        (groups * self.group_bytes() + self.scale_bytes(groups)).next_multiple_of(align)
+        self.scale_bytes(groups).next_multiple_of(align)
+    }
+
+    /// Bytes of a chunk of `groups` groups: scales, padding, codes.
+    pub(crate) const fn chunk_bytes(&self, groups: usize) -> usize {
+        self.codes_at(groups) + groups * self.group_bytes()
     }
 }
 

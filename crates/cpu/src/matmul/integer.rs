@@ -60,8 +60,9 @@ pub(crate) unsafe fn product<F: Format, I: Integer>(task: &Task<'_>, scratch: &m
     // SAFETY: the caller's promise.
     unsafe {
         by_blocks::<F, I::Lanes>(task, I::ROWS, sums, |block, at, sums| {
+            let codes = at.add(spec.codes_at(block.groups));
             for (group, out) in unpacked.codes[..block.groups].iter_mut().enumerate() {
-                I::unpack_codes::<F>(at.add(group * spec.group_bytes()), out);
+                I::unpack_codes::<F>(codes.add(group * spec.group_bytes()), out);
             }
             unpack_scales::<F, I::Lanes>(at, block.groups, unpacked);
             // Unpacking waits for memory and multiplying does not: the next chunk comes meanwhile.

@@ -111,7 +111,7 @@ pub(crate) unsafe fn unpack_scales<F: Format, V: Lanes>(chunk: *const u8, groups
     let spec = &F::SPEC;
     // SAFETY: the caller's promise.
     unsafe {
-        let scales = ChunkScales::<V>::new::<F>(chunk.add(groups * spec.group_bytes()));
+        let scales = ChunkScales::<V>::new::<F>(chunk);
         for index in 0..groups * GROUP / spec.scale_group {
             let (scale, addend) = scales.group::<F>(index);
             scale.store(out.scales[index].as_mut_ptr());

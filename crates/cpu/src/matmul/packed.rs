@@ -3,8 +3,11 @@
 //! Sixteen rows make a panel, and 256 elements of each of its rows a chunk. A chunk of a quantized type is
 //!
 //! ```text
-//! [ group 0 codes | group 1 codes | ... | group 7 codes | scales | padding to a cache line ]
+//! [ scales | padding to a cache line | group 0 codes | group 1 codes | ... | group 7 codes ]
 //! ```
+//!
+//! in the order in which a kernel needs them: one that first reached ahead for scales behind the codes would wait for
+//! memory that no prefetcher expects.
 //!
 //! Unpacked, a group (32 elements of 16 rows) is eight *quads* of 64 bytes: quad `q` holds, for each row, the codes of
 //! elements `4q .. 4q+4`, which is what `vpdpbusd`, `sdot` and the B tile of `tdpbssd` take as an operand. Packed, the
@@ -229,7 +232,7 @@ fn widen_lane(dtype: DType, chunk: &[u8], lane: usize, out: &mut [f32]) {
 /// `len` elements of one row of a packed chunk.
 fn dequantize_lane(spec: &Spec, chunk: &[u8], lane: usize, out: &mut [f32]) {
     let groups = out.len() / GROUP;
-    let (codes, scales) = chunk.split_at(groups * spec.group_bytes());
+    let (scales, codes) = chunk.split_at(spec.codes_at(groups));
     for (index, out) in out.chunks_mut(spec.scale_group).enumerate() {
         let (scale, min) = scale_at(spec, scales, index, lane);
         for (i, out) in out.iter_mut().enumerate() {

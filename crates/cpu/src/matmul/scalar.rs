@@ -33,7 +33,7 @@ unsafe fn quantized<F: Format>(task: &Task<'_>, scratch: &mut ScratchParts) {
                 // SAFETY: a panel is its chunks, one after another.
                 let packed = unsafe { std::slice::from_raw_parts(at, size) };
                 at = at.wrapping_add(size);
-                let (codes, scales) = packed.split_at(groups * spec.group_bytes());
+                let (scales, codes) = packed.split_at(spec.codes_at(groups));
                 for (group, out) in codes.chunks_exact(spec.group_bytes()).zip(&mut unpacked.codes) {
                     unpack_codes::<F>(group, CodeForm::Unsigned, out);
                 }

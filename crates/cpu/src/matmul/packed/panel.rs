@@ -126,7 +126,7 @@ fn pack_chunk<F: Format>(rows: &Rows<'_>, first: usize, len: usize, chunk: &mut 
     let spec = const { F::SPEC };
     let group_bytes = const { F::SPEC.group_bytes() };
     let (block_len, block_bytes) = const { (F::DTYPE.block_len(), F::DTYPE.block_bytes()) };
-    let (planes, scales) = chunk.split_at_mut(len / GROUP * group_bytes);
+    let (scales, planes) = chunk.split_at_mut(spec.codes_at(len / GROUP));
     let mut unpacked = Codes::default();
     for (lane, row) in rows.iter().enumerate() {
         let Some(row) = row else { continue };
