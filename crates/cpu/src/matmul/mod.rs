@@ -127,6 +127,17 @@ pub(crate) fn prefetch(at: *const u8) {
     let _ = at;
 }
 
+/// As [`prefetch`], to the second-level cache: for what is wanted later.
+#[inline(always)]
+pub(crate) fn prefetch_later(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: SSE is part of x86-64, and a prefetch never faults, whatever the address.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch(at.cast(), std::arch::x86_64::_MM_HINT_T1)
+    }
+    let _ = at;
+}
+
 /// A product, as kernels get it.
 #[derive(Clone, Copy)]
 pub(crate) struct Task<'a> {
