@@ -158,7 +158,7 @@ impl Limit {
     fn of(row: &Row, phase: Phase, run: &Run, own: f64) -> Option<Self> {
         let median =
             |of: fn(&super::record::Turn) -> Option<f64>| run.spread(Engine::Autarky, of).map(|s| s.median);
-        let (bandwidth, peak_ops) = (median(|t| t.read_bandwidth)?, median(|t| t.peak_ops)?);
+        let peak_ops = median(|t| t.peak_ops)?;
         let sequences = f64::from(row.sequences);
         let (ops, bytes, tokens) = match phase {
             Phase::Prefill => ("prefill_ops", "prefill_bytes", sequences * f64::from(row.prompt)),
@@ -166,8 +166,14 @@ impl Limit {
             Phase::FirstToken => return None,
         };
         let (ops, bytes) = (run.autarky[ops].as_f64()? / tokens, run.autarky[bytes].as_f64()? / tokens);
-        let (by_ops, by_bytes) = (peak_ops / ops, bandwidth / bytes);
-        let bandwidth_share = own / by_bytes;
+        // Memory's speed changes between rounds on a shared machine, and ours with it: the share is each round's own.
+        let tokens_a_byte = match phase {
+            Phase::Prefill => median(|t| Some(t.prefill? / t.read_bandwidth?))?,
+            _ => median(|t| Some(t.decode? / t.read_bandwidth?))?,
+        };
+        let bandwidth_share = tokens_a_byte * bytes;
+        let (by_ops, by_bytes) = (peak_ops / ops, own / bandwidth_share);
+        let bandwidth = by_bytes * bytes;
         Some(if by_ops < by_bytes {
             Self { rate: by_ops, bound: Bound::Operations, per_token: ops, peak: peak_ops, bandwidth_share }
         } else {

@@ -6,6 +6,7 @@ mod rounds;
 mod turns;
 
 use anyhow::Result;
+use autarky_cpu::{Pool, matmul::peak::Reader};
 use autarky_engine::Options;
 use autarky_engine::memory::human;
 use serde_json::{Value, json};
@@ -46,12 +47,17 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
     let loaded = load::engine(&model, &args.device, options)?;
     let resident = Resident::now();
     let cache_bytes = loaded.engine.memory().cache;
-    let measure_peaks = || {
-        (args.device.device == DeviceName::Cpu && !args.no_peak)
-            .then(|| Peaks::measure(loaded.threads, &loaded.instruction_set))
+    let with_peaks = args.device.device == DeviceName::Cpu && !args.no_peak;
+    let measure_peaks = |rates: &Rates| {
+        with_peaks.then(|| Peaks::measure(loaded.threads, &loaded.instruction_set, rates.bandwidth))
     };
 
-    let mut rounds = Rounds::new(args, loaded.engine)?;
+    let memory = (with_peaks && args.generate > 0).then(|| {
+        let pool = Pool::new(loaded.threads);
+        let reader = Reader::new(&pool, limits::BANDWIDTH_BYTES);
+        (pool, reader)
+    });
+    let mut rounds = Rounds::new(args, loaded.engine, memory)?;
     let rates = if args.turns {
         turns::run(&mut rounds, &measure_peaks)?
     } else {
@@ -59,7 +65,8 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
     };
     let all = |of: &dyn Fn(&Rates) -> Option<f64>| -> Vec<f64> { rates.iter().filter_map(of).collect() };
     let (prefill, decode) = (all(&|r| Some(r.prefill)), all(&|r| r.decode));
-    let rates = median(&prefill).map(|prefill| Rates { prefill, decode: median(&decode) });
+    let bandwidth = median(&all(&|r| r.bandwidth));
+    let rates = median(&prefill).map(|prefill| Rates { prefill, decode: median(&decode), bandwidth });
 
     let work = Demand::of(&model, args, cache)?;
     let machine = Machine::here();
@@ -99,7 +106,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
         "decode_step_bytes": work.decode_bytes,
     });
     // Turns have printed the peaks, each round its own.
-    let peaks = if args.turns { None } else { measure_peaks() };
+    let peaks = if args.turns { None } else { rates.as_ref().and_then(measure_peaks) };
     let shares = peaks.zip(rates).map(|(p, r)| Shares::of(&p, &work, r, args));
     if let (Some(p), Some(s), Value::Object(json)) = (peaks, shares, &mut json) {
         p.describe(json);

@@ -205,7 +205,55 @@ impl Lanes for Avx2 {
     unsafe fn largest(self) -> f32 {
         unsafe { half_largest(_mm256_max_ps(self.0, self.1)) }
     }
+
+    #[inline(always)]
+    unsafe fn exact_sums(all: [Self; 8]) -> [f32; 8] {
+        unsafe {
+            let mut halves = [_mm256_setzero_ps(); 8];
+            for (half, v) in halves.iter_mut().zip(&all) {
+                *half = _mm256_add_ps(v.0, v.1);
+            }
+            fold_each!(halves, _mm256_add_ps)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn largest_each(all: [Self; 8]) -> [f32; 8] {
+        unsafe {
+            let mut halves = [_mm256_setzero_ps(); 8];
+            for (half, v) in halves.iter_mut().zip(&all) {
+                *half = _mm256_max_ps(v.0, v.1);
+            }
+            fold_each!(halves, _mm256_max_ps)
+        }
+    }
 }
+
+/// Folds the 8 lanes of each of 8 vectors: all together, transposed step by step, since one by one each would wait for
+/// its own chain of shuffles. A macro, because the compiler would call a closure or `array::map` for each instruction.
+macro_rules! fold_each {
+    ($v:expr, $op:ident) => {{
+        let v: [__m256; 8] = $v;
+        // Lanes i and i + 2 of two vectors, then i and i + 1 of four, within halves; then halves of eight.
+        let mut two = [_mm256_setzero_pd(); 4];
+        for (i, two) in two.iter_mut().enumerate() {
+            let (a, b) = (v[2 * i], v[2 * i + 1]);
+            *two = _mm256_castps_pd($op(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b)));
+        }
+        let mut four = [_mm256_setzero_ps(); 2];
+        for (i, four) in four.iter_mut().enumerate() {
+            let (a, b) = (two[2 * i], two[2 * i + 1]);
+            *four =
+                $op(_mm256_castpd_ps(_mm256_unpacklo_pd(a, b)), _mm256_castpd_ps(_mm256_unpackhi_pd(a, b)));
+        }
+        let [a, b] = four;
+        let all = $op(_mm256_permute2f128_ps::<0x20>(a, b), _mm256_permute2f128_ps::<0x31>(a, b));
+        let mut lanes = [0.0; 8];
+        _mm256_storeu_ps(lanes.as_mut_ptr(), all);
+        lanes
+    }};
+}
+pub(super) use fold_each;
 
 /// The sum of 8 lanes, by halves.
 ///

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::avx2::{half_largest, half_sum};
+use super::avx2::{fold_each, half_largest, half_sum};
 use super::lanes::Lanes;
 
 /// Sixteen `f32` in one register.
@@ -151,16 +151,53 @@ impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn sum(self) -> f32 {
         unsafe {
-            let high = _mm512_castps512_ps256(_mm512_shuffle_f32x4::<0b11_10_11_10>(self.0, self.0));
-            half_sum(_mm256_add_ps(_mm512_castps512_ps256(self.0), high))
+            let [low, high] = halves(self.0);
+            half_sum(_mm256_add_ps(low, high))
         }
     }
 
     #[inline(always)]
     unsafe fn largest(self) -> f32 {
         unsafe {
-            let high = _mm512_castps512_ps256(_mm512_shuffle_f32x4::<0b11_10_11_10>(self.0, self.0));
-            half_largest(_mm256_max_ps(_mm512_castps512_ps256(self.0), high))
+            let [low, high] = halves(self.0);
+            half_largest(_mm256_max_ps(low, high))
         }
+    }
+
+    #[inline(always)]
+    unsafe fn exact_sums(all: [Self; 8]) -> [f32; 8] {
+        unsafe {
+            let mut sums = [_mm256_setzero_ps(); 8];
+            for (sum, v) in sums.iter_mut().zip(&all) {
+                let [low, high] = halves(v.0);
+                *sum = _mm256_add_ps(low, high);
+            }
+            fold_each!(sums, _mm256_add_ps)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn largest_each(all: [Self; 8]) -> [f32; 8] {
+        unsafe {
+            let mut most = [_mm256_setzero_ps(); 8];
+            for (most, v) in most.iter_mut().zip(&all) {
+                let [low, high] = halves(v.0);
+                *most = _mm256_max_ps(low, high);
+            }
+            fold_each!(most, _mm256_max_ps)
+        }
+    }
+}
+
+/// Lanes 0 to 7, and 8 to 15.
+///
+/// # Safety
+/// The processor has AVX-512.
+#[inline(always)]
+unsafe fn halves(v: __m512) -> [__m256; 2] {
+    // SAFETY: as the caller's.
+    unsafe {
+        let high = _mm512_shuffle_f32x4::<0b11_10_11_10>(v, v);
+        [_mm512_castps512_ps256(v), _mm512_castps512_ps256(high)]
     }
 }

@@ -97,6 +97,28 @@ pub(crate) trait Lanes: Copy {
         let a = unsafe { array(self) };
         a.into_iter().fold(a[0], |m, x| if x > m { x } else { m })
     }
+
+    /// The sum of each vector's lanes: whole numbers small enough for every sum to be exact, in whatever order.
+    #[inline(always)]
+    unsafe fn exact_sums(all: [Self; 8]) -> [f32; 8] {
+        let mut sums = [0.0; 8];
+        for (sum, v) in sums.iter_mut().zip(&all) {
+            // SAFETY: as the caller's.
+            *sum = unsafe { v.sum() };
+        }
+        sums
+    }
+
+    /// The largest lane of each vector; no lane is NaN.
+    #[inline(always)]
+    unsafe fn largest_each(all: [Self; 8]) -> [f32; 8] {
+        let mut most = [0.0; 8];
+        for (most, v) in most.iter_mut().zip(&all) {
+            // SAFETY: as the caller's.
+            *most = unsafe { v.largest() };
+        }
+        most
+    }
 }
 
 /// The lanes as an array.

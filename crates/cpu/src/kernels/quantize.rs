@@ -22,56 +22,63 @@ pub(crate) unsafe fn quantize_row<V: Lanes>(x: &[f32], out: &Activations, row: u
         let (scale, inverse) = row_scale(magnitude);
         *out.scale(row) = scale;
         for (chunk, x) in x.chunks(CHUNK).enumerate() {
-            let codes = out.codes(chunk, row);
-            let (shifts, shifted) = (out.shifts(chunk, row), out.shifted_sums(chunk, row));
-            let (sums, half_sums) = (out.negated_sums(chunk, row), out.negated_half_sums(chunk, row));
-            let shifted_halves = out.shifted_half_sums(chunk, row);
-            let groups = x.len() / GROUP;
+            // Groups beyond the last, and all of a row without a scale, are zero.
+            let groups = if inverse == 0.0 { 0 } else { x.len() / GROUP };
+            let mut numbers = [[V::splat(0.0); GROUPS]; 2];
             for g in 0..groups {
-                let from = x.as_ptr().add(g * GROUP);
-                let (shift, halves) = quantize_group::<V>(from, magnitude, inverse, codes.add(g * GROUP));
-                *shifts.add(g) = shift;
-                *shifted.add(g) = ((halves[0] + halves[1]) << shift) as f32;
-                *sums.add(g) = -(halves[0] + halves[1]);
-                for (h, half) in halves.into_iter().enumerate() {
-                    *half_sums.add(2 * g + h) = -half;
-                    *shifted_halves.add(2 * g + h) = (half << shift) as f32;
+                for (half, numbers) in numbers.iter_mut().enumerate() {
+                    numbers[g] = V::load(x.as_ptr().add(g * GROUP + half * LANES));
                 }
             }
-            let rest = GROUPS - groups;
-            codes.add(groups * GROUP).write_bytes(0, rest * GROUP);
-            shifts.add(groups).write_bytes(0, rest);
-            shifted.add(groups).write_bytes(0, rest);
-            sums.add(groups).write_bytes(0, rest);
-            half_sums.add(2 * groups).write_bytes(0, 2 * rest);
-            shifted_halves.add(2 * groups).write_bytes(0, 2 * rest);
+            quantize_chunk(numbers, (magnitude, inverse), out, chunk, row);
         }
     }
 }
 
-/// The codes of 32 numbers; their shift, and the sums of either half's codes (whole numbers, so exact in any order).
+/// Rounds the groups of a chunk, given by their halves, of a row whose largest magnitude has the bits `magnitude`.
+///
+/// # Safety
+/// As [`quantize_row`]; `chunk` is one of the operand's.
 #[inline(always)]
-unsafe fn quantize_group<V: Lanes>(
-    x: *const f32,
-    magnitude: u32,
-    inverse: f32,
-    codes: *mut i8,
-) -> (i32, [i32; 2]) {
-    // SAFETY: as the caller promises.
+unsafe fn quantize_chunk<V: Lanes>(
+    mut numbers: [[V; GROUPS]; 2],
+    (magnitude, inverse): (u32, f32),
+    out: &Activations,
+    chunk: usize,
+    row: usize,
+) {
+    // SAFETY: as the caller promises; every chunk of a row has places for 8 groups, and for 16 halves.
     unsafe {
-        if inverse == 0.0 {
-            codes.write_bytes(0, 2 * LANES);
-            return (0, [0; 2]);
-        }
-        let (a, b) = (V::load(x), V::load(x.add(LANES)));
         let zero = V::splat(0.0);
-        let largest = zero.sub(a).max(a).max(zero.sub(b).max(b)).largest();
-        let shift = group_shift(magnitude, largest.to_bits() & MAGNITUDE);
-        let inverse = V::splat(inverse * finer(shift));
-        let (a, b) = (a.mul(inverse).round(), b.mul(inverse).round());
-        a.store_i8(codes);
-        b.store_i8(codes.add(LANES));
-        (shift, [a.sum() as i32, b.sum() as i32])
+        let mut magnitudes = [zero; GROUPS];
+        for (g, most) in magnitudes.iter_mut().enumerate() {
+            let (a, b) = (numbers[0][g], numbers[1][g]);
+            *most = zero.sub(a).max(a).max(zero.sub(b).max(b));
+        }
+        let largest = V::largest_each(magnitudes);
+        let shifts = &mut *out.shifts(chunk, row).cast::<[i32; GROUPS]>();
+        let codes = out.codes(chunk, row);
+        for g in 0..GROUPS {
+            let shift = group_shift(magnitude, largest[g].to_bits() & MAGNITUDE);
+            shifts[g] = shift;
+            let inverse = V::splat(inverse * finer(shift));
+            for (half, numbers) in numbers.iter_mut().enumerate() {
+                numbers[g] = numbers[g].mul(inverse).round();
+                numbers[g].store_i8(codes.add(g * GROUP + half * LANES));
+            }
+        }
+        let sums = [V::exact_sums(numbers[0]), V::exact_sums(numbers[1])];
+        let shifted = &mut *out.shifted_sums(chunk, row).cast::<[f32; GROUPS]>();
+        let negated = &mut *out.negated_sums(chunk, row).cast::<[i32; GROUPS]>();
+        let shifted_halves = &mut *out.shifted_half_sums(chunk, row).cast::<[[f32; 2]; GROUPS]>();
+        let negated_halves = &mut *out.negated_half_sums(chunk, row).cast::<[[i32; 2]; GROUPS]>();
+        for g in 0..GROUPS {
+            let (a, b, shift) = (sums[0][g] as i32, sums[1][g] as i32, shifts[g]);
+            shifted[g] = ((a + b) << shift) as f32;
+            negated[g] = -(a + b);
+            shifted_halves[g] = [(a << shift) as f32, (b << shift) as f32];
+            negated_halves[g] = [-a, -b];
+        }
     }
 }
 

@@ -7,11 +7,12 @@ use super::memory::AlignedBytes;
 use crate::isa::Isa;
 use crate::pool::Pool;
 use std::hint::black_box;
+use std::mem::MaybeUninit;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-/// Rounds of reading memory: each takes some hundredths of a second.
-const BANDWIDTH_ROUNDS: usize = 15;
+/// Passes over memory: each takes some hundredths of a second.
+const BANDWIDTH_PASSES: usize = 15;
 /// Rounds of the loops on registers, which are shorter.
 const SHORT_ROUNDS: usize = 40;
 
@@ -77,51 +78,76 @@ pub fn bf16_flops(isa: Isa, pool: &Pool) -> f64 {
     }
 }
 
-/// Bytes a second that all threads together read from memory, in sequence, from an array of `bytes` bytes: the bytes
-/// over the time from the first thread's start to the last one's end, the median of some rounds: on a shared machine
-/// memory is at times faster than a program can count on. To measure memory and not a cache, `bytes` has to be several
-/// times the last-level cache; 512 MiB is enough for most machines.
+/// Bytes a second that all threads together read from memory, in sequence, from an array of `bytes` bytes: the median of
+/// some passes of a [`Reader`].
 ///
 /// # Panics
 /// When there is no memory for the array.
 pub fn read_bandwidth(pool: &Pool, bytes: usize) -> f64 {
-    const BLOCK: usize = 64 << 10;
-    /// Blocks that a thread takes at a time.
-    const SPAN: usize = 16;
-    let blocks = (bytes / BLOCK).max(pool.threads());
-    let memory = AlignedBytes::uninit(blocks * BLOCK).expect("memory to measure bandwidth with");
-    let start = memory.as_mut_ptr() as usize;
-    pool.run(&|worker| {
-        worker.for_each(blocks, SPAN, |range| {
-            // SAFETY: these blocks are inside the memory and this thread's alone.
-            unsafe { ((start + range.start * BLOCK) as *mut u8).write_bytes(1, range.len() * BLOCK) };
+    let reader = Reader::new(pool, bytes);
+    let mut rates: Vec<f64> = (0..BANDWIDTH_PASSES).map(|_| reader.pass(pool)).collect();
+    rates.sort_by(f64::total_cmp);
+    rates[rates.len() / 2]
+}
+
+/// An array to measure with how fast memory can be read: on a shared machine that changes from second to second, so that
+/// it has to be measured beside the work that it limits.
+pub struct Reader {
+    memory: AlignedBytes,
+}
+
+impl Reader {
+    /// Bytes that a thread reads at a time.
+    const BLOCK: usize = 1 << 20;
+
+    /// An array of about `bytes` bytes. To measure memory and not a cache, that has to be several times the last-level
+    /// cache; 512 MiB is enough for most machines.
+    ///
+    /// # Panics
+    /// When there is no memory for the array.
+    pub fn new(pool: &Pool, bytes: usize) -> Reader {
+        let blocks = (bytes / Self::BLOCK).max(pool.threads());
+        let memory = AlignedBytes::uninit(blocks * Self::BLOCK).expect("memory to measure bandwidth with");
+        let start = memory.as_mut_ptr() as usize;
+        pool.run(&|worker| {
+            worker.for_each(blocks, 1, |range| {
+                // SAFETY: these blocks are inside the memory and this thread's alone.
+                let bytes = unsafe {
+                    std::slice::from_raw_parts_mut(
+                        (start + range.start * Self::BLOCK) as *mut MaybeUninit<u8>,
+                        range.len() * Self::BLOCK,
+                    )
+                };
+                bytes.fill(MaybeUninit::new(1));
+            });
         });
-    });
-    let rates = Mutex::new(Vec::with_capacity(BANDWIDTH_ROUNDS));
-    pool.run(&|worker| {
-        for _ in 0..BANDWIDTH_ROUNDS {
+        Reader { memory }
+    }
+
+    /// Reads all of the array once, on all threads. Bytes a second, from the first thread's start to the last one's end.
+    pub fn pass(&self, pool: &Pool) -> f64 {
+        let (start, bytes) = (self.memory.as_mut_ptr() as usize, self.memory.len());
+        let seconds = Mutex::new(f64::INFINITY);
+        pool.run(&|worker| {
             worker.barrier();
             let begin = Instant::now();
-            worker.for_each(blocks, SPAN, |range| {
-                for block in range {
-                    // SAFETY: written above; nothing writes it now.
-                    let words = unsafe {
-                        std::slice::from_raw_parts((start + block * BLOCK) as *const u64, BLOCK / 8)
-                    };
-                    black_box(read(words));
-                }
+            worker.for_each(bytes / Self::BLOCK, 1, |range| {
+                // SAFETY: `new` has written it, and nothing writes it now.
+                let words = unsafe {
+                    std::slice::from_raw_parts(
+                        (start + range.start * Self::BLOCK) as *const u64,
+                        range.len() * Self::BLOCK / 8,
+                    )
+                };
+                black_box(read(words));
             });
             worker.barrier();
             if worker.index() == 0 {
-                let rate = (blocks * BLOCK) as f64 / begin.elapsed().as_secs_f64();
-                rates.lock().unwrap_or_else(PoisonError::into_inner).push(rate);
+                *seconds.lock().unwrap_or_else(PoisonError::into_inner) = begin.elapsed().as_secs_f64();
             }
-        }
-    });
-    drop(memory);
-    let mut rates = rates.into_inner().unwrap_or_else(PoisonError::into_inner);
-    rates.sort_by(f64::total_cmp);
-    rates[rates.len() / 2]
+        });
+        bytes as f64 / seconds.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Reads every word, in the widest loads that the processor has.

@@ -12,7 +12,7 @@ use super::rounds::Rates;
 use crate::args::BenchArgs;
 
 /// Read to measure memory bandwidth; several times the last-level cache of most machines.
-const BANDWIDTH_BYTES: usize = 512 << 20;
+pub(super) const BANDWIDTH_BYTES: usize = 512 << 20;
 
 /// What the mathematics calls for.
 pub(super) struct Demand {
@@ -65,11 +65,12 @@ pub(super) struct Peaks {
 }
 
 impl Peaks {
-    pub(super) fn measure(threads: usize, isa: &str) -> Peaks {
+    /// Measures them, less the bandwidth if it is known.
+    pub(super) fn measure(threads: usize, isa: &str, bandwidth: Option<f64>) -> Peaks {
         let pool = Pool::new(threads);
         let isa = isa.parse().unwrap_or_else(|_| Isa::detect());
         Peaks {
-            bandwidth: peak::read_bandwidth(&pool, BANDWIDTH_BYTES),
+            bandwidth: bandwidth.unwrap_or_else(|| peak::read_bandwidth(&pool, BANDWIDTH_BYTES)),
             ops: peak::int8_ops(isa, &pool),
             flops: peak::f32_flops(isa, &pool),
         }

@@ -1,8 +1,9 @@
 //! The rounds of a benchmark: prefill, then decode, timed apart.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use autarky_cpu::{Pool, matmul::peak::Reader};
 use autarky_engine::sampling::Rng;
 use autarky_engine::{Engine, Outputs, Sequence, Work};
 
@@ -13,6 +14,8 @@ use crate::terminal::CtrlC;
 /// The first, untimed round is cut to this many prompt tokens and steps: enough to page in and to warm caches and
 /// clocks.
 const WARM_UP: (usize, usize) = (128, 8);
+/// Steps of decode between two measurements of the bandwidth that memory has just then.
+const STEPS_BETWEEN_READS: usize = 8;
 
 /// An engine at work on rounds of the same sizes.
 pub(super) struct Rounds<'a> {
@@ -21,6 +24,8 @@ pub(super) struct Rounds<'a> {
     sequences: Vec<Sequence>,
     interrupt: CtrlC,
     rng: Rng,
+    /// What bandwidth is measured with.
+    memory: Option<(Pool, Reader)>,
 }
 
 /// Tokens a second over all sequences.
@@ -29,13 +34,20 @@ pub(super) struct Rates {
     pub(super) prefill: f64,
     /// `None` when nothing is generated.
     pub(super) decode: Option<f64>,
+    /// Bytes a second that could be read between the steps of decode, where that was measured.
+    pub(super) bandwidth: Option<f64>,
 }
 
 impl<'a> Rounds<'a> {
     /// Fills every sequence to the depth that was asked for, and warms up.
-    pub(super) fn new(args: &'a BenchArgs, engine: Engine) -> Result<Rounds<'a>> {
+    pub(super) fn new(
+        args: &'a BenchArgs,
+        engine: Engine,
+        memory: Option<(Pool, Reader)>,
+    ) -> Result<Rounds<'a>> {
         let sequences = (0..args.sequences).map(|_| Sequence::new()).collect();
-        let mut rounds = Rounds { args, engine, sequences, interrupt: CtrlC::watch(), rng: Rng::new(0) };
+        let mut rounds =
+            Rounds { args, engine, sequences, interrupt: CtrlC::watch(), rng: Rng::new(0), memory };
         if args.depth > 0 {
             rounds.push(args.depth);
             rounds.prefill()?;
@@ -64,20 +76,27 @@ impl<'a> Rounds<'a> {
         let start = Instant::now();
         self.prefill()?;
         let prefill = start.elapsed();
-        let start = Instant::now();
-        for _ in 0..generate {
+        let (mut decode, mut reads) = (Duration::ZERO, Vec::new());
+        for step in 0..generate {
+            if let Some((pool, reader)) = self.memory.as_ref().filter(|_| step % STEPS_BETWEEN_READS == 0) {
+                reads.push(reader.pass(pool));
+            }
+            let start = Instant::now();
             // Random tokens, so that nothing but the model is timed; logits are made as for sampling.
             self.push(1);
             let one = |sequence| Work { sequence, tokens: 1, outputs: Outputs::Last };
             let mut work: Vec<Work<'_>> = self.sequences.iter_mut().map(one).collect();
             self.engine.step(&mut work)?;
+            decode += start.elapsed();
             self.check()?;
         }
-        let decode = start.elapsed();
         let rate = |tokens: usize, seconds: f64| (tokens * self.sequences.len()) as f64 / seconds;
         Ok(Rates {
             prefill: rate(prompt, prefill.as_secs_f64()),
             decode: (generate > 0).then(|| rate(generate, decode.as_secs_f64())),
+            // As tokens a second are all tokens by all seconds, so are bytes: the harmonic mean.
+            bandwidth: (!reads.is_empty())
+                .then(|| reads.len() as f64 / reads.iter().map(|r| 1.0 / r).sum::<f64>()),
         })
     }
 

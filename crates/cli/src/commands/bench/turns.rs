@@ -11,7 +11,7 @@ use crate::commands::print;
 
 /// Prints `{"ready": true}`, then runs a round for every line of standard input and prints its speeds and peaks as one
 /// line of JSON. Between rounds it waits and uses no processor. Returns the rounds' speeds when the input ends.
-pub(super) fn run(rounds: &mut Rounds<'_>, peaks: &dyn Fn() -> Option<Peaks>) -> Result<Vec<Rates>> {
+pub(super) fn run(rounds: &mut Rounds<'_>, peaks: &dyn Fn(&Rates) -> Option<Peaks>) -> Result<Vec<Rates>> {
     print(&format!("{}\n", json!({"ready": true})))?;
     let mut all = Vec::new();
     for line in io::stdin().lock().lines() {
@@ -20,7 +20,7 @@ pub(super) fn run(rounds: &mut Rounds<'_>, peaks: &dyn Fn() -> Option<Peaks>) ->
         let mut json = Map::new();
         json.insert("prefill_tokens_per_second".into(), rates.prefill.into());
         json.insert("decode_tokens_per_second".into(), rates.decode.into());
-        if let Some(peaks) = peaks() {
+        if let Some(peaks) = peaks(&rates) {
             peaks.describe(&mut json);
         }
         print(&format!("{}\n", Value::Object(json)))?;
