@@ -215,12 +215,18 @@ impl Integer for Maddubs {
         sums: &mut [[f32; PANEL_ROWS]],
     ) {
         let mut done = 0;
+        // As many rows at once as have room in 16 registers.
+        let at_once = if const { signed::<F>() } { 3 } else { 2 };
         // SAFETY: the caller's promise.
         unsafe {
-            while block.rows - done >= 3 {
+            while block.rows - done >= at_once {
                 let at = Block { row: block.row + done, ..block };
-                rows_block::<F, 3>(task, unpacked, at, &mut sums[done..]);
-                done += 3;
+                if const { signed::<F>() } {
+                    rows_block::<F, 3>(task, unpacked, at, &mut sums[done..]);
+                } else {
+                    rows_block::<F, 2>(task, unpacked, at, &mut sums[done..]);
+                }
+                done += at_once;
             }
             while done < block.rows {
                 let at = Block { row: block.row + done, ..block };
@@ -314,6 +320,8 @@ unsafe fn rows_block<F: Format, const M: usize>(
     let quads_of_part = 8 / parts;
     let run = quads_in_16_bits::<F>().min(quads_of_part);
     let sums_of_row = CHUNK_GROUPS * parts;
+    // An array, for loops over it to become straight code that keeps the dot products in registers.
+    let sums = sums.first_chunk_mut::<M>().expect("sums of all rows");
     // SAFETY: the rows are inside the view, and `sums` has `M` of them.
     unsafe {
         let ones = _mm256_set1_epi16(1);
@@ -329,12 +337,6 @@ unsafe fn rows_block<F: Format, const M: usize>(
             for part in 0..parts {
                 let index = group * parts + part;
                 let mut dots = [[_mm256_setzero_si256(); 2]; M];
-                if spec.centred && !const { signed::<F>() } {
-                    for (m, dots) in dots.iter_mut().enumerate() {
-                        let negated = *negated_sums.add(m * sums_of_row + index);
-                        *dots = [_mm256_set1_epi32(negated << spec.zero_shift); 2];
-                    }
-                }
                 for first in (part * quads_of_part..(part + 1) * quads_of_part).step_by(run) {
                     let mut short = [[_mm256_setzero_si256(); 2]; M];
                     for q in first..first + run {
@@ -359,12 +361,22 @@ unsafe fn rows_block<F: Format, const M: usize>(
                     for (dots, short) in dots.iter_mut().zip(short) {
                         for half in 0..2 {
                             let wide = _mm256_madd_epi16(short[half], ones);
-                            dots[half] = _mm256_add_epi32(dots[half], wide);
+                            dots[half] = if first == part * quads_of_part {
+                                wide
+                            } else {
+                                _mm256_add_epi32(dots[half], wide)
+                            };
                         }
                     }
                 }
                 let scale = Pair::load(unpacked.scales[index].as_ptr());
-                for (m, (dots, sums)) in dots.iter().zip(sums.iter_mut()).enumerate() {
+                for (m, dots) in dots.iter_mut().enumerate() {
+                    let sums = &mut sums[m];
+                    if spec.centred && !const { signed::<F>() } {
+                        let negated = *negated_sums.add(m * sums_of_row + index);
+                        let negated = _mm256_set1_epi32(negated << spec.zero_shift);
+                        *dots = [_mm256_add_epi32(dots[0], negated), _mm256_add_epi32(dots[1], negated)];
+                    }
                     let shift = _mm256_set1_epi32(*shifts.add(m * CHUNK_GROUPS + group));
                     let [low, high] = dots.map(|dots| _mm256_sllv_epi32(dots, shift));
                     let mut sum = Pair::from_i32(low, high).fma(scale, Pair::load(sums.as_ptr()));
