@@ -9,11 +9,11 @@
 //!
 //! All functions without `target_feature` are `inline(always)` parts of those with it; see [`Lanes`] for their safety.
 
-use super::format::{CHUNK, CHUNK_GROUPS, Format, GROUP, GROUP_CODES, PANEL_ROWS, with_format};
+use super::format::{CHUNK, Format, GROUP, GROUP_CODES, PANEL_ROWS, with_format};
 use super::integer::{self, Block, Integer};
-use super::lanes::Lanes;
+use super::lanes::{ChunkScales, Lanes, groups_of};
 use super::unpack::Unpacked;
-use super::{ScratchParts, Task, float};
+use super::{Activations, ScratchParts, Task, float};
 use std::arch::x86_64::*;
 
 /// # Safety
@@ -35,7 +35,15 @@ pub(super) unsafe fn matmul(task: &Task<'_>, scratch: &mut ScratchParts) {
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn quantized<F: Format>(task: &Task<'_>, scratch: &mut ScratchParts) {
     // SAFETY: as the caller's.
-    unsafe { integer::product::<F, Maddubs>(task, scratch) }
+    unsafe {
+        match task.rows.1 - task.rows.0 {
+            1 => few_rows::<F, 1>(task),
+            2 => few_rows::<F, 2>(task),
+            3 => few_rows::<F, 3>(task),
+            4 => few_rows::<F, 4>(task),
+            _ => integer::product::<F, Maddubs>(task, scratch),
+        }
+    }
 }
 
 /// Sixteen lanes in two registers.
@@ -319,19 +327,12 @@ unsafe fn rows_block<F: Format, const M: usize>(
     let parts = GROUP / spec.scale_group;
     let quads_of_part = 8 / parts;
     let run = quads_in_16_bits::<F>().min(quads_of_part);
-    let sums_of_row = CHUNK_GROUPS * parts;
     // An array, for loops over it to become straight code that keeps the dot products in registers.
     let sums = sums.first_chunk_mut::<M>().expect("sums of all rows");
     // SAFETY: the rows are inside the view, and `sums` has `M` of them.
     unsafe {
         let ones = _mm256_set1_epi16(1);
         let codes = a.codes(chunk, row);
-        let shifts = a.shifts(chunk, row);
-        let (negated_sums, shifted_sums) = if parts == 1 {
-            (a.negated_sums(chunk, row), a.shifted_sums(chunk, row))
-        } else {
-            (a.negated_half_sums(chunk, row), a.shifted_half_sums(chunk, row))
-        };
         for group in 0..groups {
             let weights = unpacked.codes[group].as_ptr();
             for part in 0..parts {
@@ -345,11 +346,7 @@ unsafe fn rows_block<F: Format, const M: usize>(
                             for (m, short) in short.iter_mut().enumerate() {
                                 let x = codes.add(m * CHUNK + group * GROUP + q * 4);
                                 let x = _mm256_set1_epi32(x.cast::<i32>().read_unaligned());
-                                let products = if const { signed::<F>() } {
-                                    _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w))
-                                } else {
-                                    _mm256_maddubs_epi16(w, x)
-                                };
+                                let products = products::<F>(w, x);
                                 short[half] = if q == first {
                                     products
                                 } else {
@@ -370,23 +367,133 @@ unsafe fn rows_block<F: Format, const M: usize>(
                     }
                 }
                 let scale = Pair::load(unpacked.scales[index].as_ptr());
-                for (m, dots) in dots.iter_mut().enumerate() {
+                for (m, dots) in dots.iter().enumerate() {
                     let sums = &mut sums[m];
-                    if spec.centred && !const { signed::<F>() } {
-                        let negated = *negated_sums.add(m * sums_of_row + index);
-                        let negated = _mm256_set1_epi32(negated << spec.zero_shift);
-                        *dots = [_mm256_add_epi32(dots[0], negated), _mm256_add_epi32(dots[1], negated)];
-                    }
-                    let shift = _mm256_set1_epi32(*shifts.add(m * CHUNK_GROUPS + group));
-                    let [low, high] = dots.map(|dots| _mm256_sllv_epi32(dots, shift));
-                    let mut sum = Pair::from_i32(low, high).fma(scale, Pair::load(sums.as_ptr()));
-                    if spec.mins {
-                        let addend = Pair::load(unpacked.addends[index].as_ptr());
-                        sum = addend.fma(Pair::splat(*shifted_sums.add(m * sums_of_row + index)), sum);
-                    }
-                    sum.store(sums.as_mut_ptr());
+                    let addend = Pair::load(unpacked.addends[index].as_ptr());
+                    let sum = Pair::load(sums.as_ptr());
+                    add_scaled::<F>(*dots, a, (chunk, row + m, index), (scale, addend), sum)
+                        .store(sums.as_mut_ptr());
                 }
             }
         }
+    }
+}
+
+/// The 16-bit sums of two products of weights, as [`unpack_half`] gives them, with activations.
+///
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+unsafe fn products<F: Format>(w: __m256i, x: __m256i) -> __m256i {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if const { signed::<F>() } {
+            _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w))
+        } else {
+            _mm256_maddubs_epi16(w, x)
+        }
+    }
+}
+
+/// Adds to `sum` the dot products of scale group `index` of a chunk with a row, less what their codes are too large by.
+///
+/// # Safety
+/// As [`Lanes`]; the activations have the row and the chunk.
+#[inline(always)]
+unsafe fn add_scaled<F: Format>(
+    mut dots: [__m256i; 2],
+    a: &Activations,
+    (chunk, row, index): (usize, usize, usize),
+    (scale, addend): (Pair, Pair),
+    sum: Pair,
+) -> Pair {
+    let spec = &F::SPEC;
+    let parts = GROUP / spec.scale_group;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (negated_sums, shifted_sums) = if parts == 1 {
+            (a.negated_sums(chunk, row), a.shifted_sums(chunk, row))
+        } else {
+            (a.negated_half_sums(chunk, row), a.shifted_half_sums(chunk, row))
+        };
+        if spec.centred && !const { signed::<F>() } {
+            let negated = _mm256_set1_epi32(*negated_sums.add(index) << spec.zero_shift);
+            dots = [_mm256_add_epi32(dots[0], negated), _mm256_add_epi32(dots[1], negated)];
+        }
+        let shift = _mm256_set1_epi32(*a.shifts(chunk, row).add(index / parts));
+        let dots = Pair::from_i32(_mm256_sllv_epi32(dots[0], shift), _mm256_sllv_epi32(dots[1], shift));
+        let sum = dots.fma(scale, sum);
+        if spec.mins { addend.fma(Pair::splat(*shifted_sums.add(index)), sum) } else { sum }
+    }
+}
+
+/// `M` rows against the task's panels, unpacking in registers: for steps that memory limits.
+///
+/// # Safety
+/// As [`matmul`]; the task has `M` rows.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn few_rows<F: Format, const M: usize>(task: &Task<'_>) {
+    let spec = &F::SPEC;
+    let a = &task.activations;
+    let first = task.rows.0;
+    let parts = GROUP / spec.scale_group;
+    // SAFETY: pointers stay inside the panel and the activations' rows.
+    unsafe {
+        for panel in task.panels.0..task.panels.1 {
+            let mut at = task.weight.panel(panel);
+            let mut sums = [Pair::splat(0.0); M];
+            for chunk in 0..task.weight.cols().div_ceil(CHUNK) {
+                let groups = groups_of(task.weight.cols(), chunk);
+                let scales = ChunkScales::<Pair>::new::<F>(at);
+                let codes = at.add(spec.codes_at(groups));
+                for group in 0..groups {
+                    // Of each row, either part of the group, either half of the panel.
+                    let mut dots = [[[_mm256_setzero_si256(); 2]; 2]; M];
+                    for half in 0..2 {
+                        let quads = unpack_half::<F>(codes.add(group * spec.group_bytes() + 32 * half));
+                        for (m, dots) in dots.iter_mut().enumerate() {
+                            let x = a.codes(chunk, first + m).add(group * GROUP);
+                            for (part, dots) in dots.iter_mut().enumerate().take(parts) {
+                                dots[half] = dot::<F>(&quads, x, part);
+                            }
+                        }
+                    }
+                    for part in 0..parts {
+                        let index = group * parts + part;
+                        let scales = scales.group::<F>(index);
+                        for (m, sum) in sums.iter_mut().enumerate() {
+                            *sum = add_scaled::<F>(dots[m][part], a, (chunk, first + m, index), scales, *sum);
+                        }
+                    }
+                }
+                at = at.add(spec.chunk_bytes(groups));
+            }
+            for (m, sum) in sums.iter().enumerate() {
+                task.store_scaled(first + m, panel, *sum);
+            }
+        }
+    }
+}
+
+/// The products of 8 rows of weights with the group of activations at `x`, over the quads of scale group `part`.
+///
+/// # Safety
+/// As [`Lanes`]; `x` points to 32 codes.
+#[inline(always)]
+unsafe fn dot<F: Format>(quads: &[__m256i; 8], x: *const i8, part: usize) -> __m256i {
+    let quads_of_part = 8 * F::SPEC.scale_group / GROUP;
+    let run = quads_in_16_bits::<F>().min(quads_of_part);
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut dot = _mm256_setzero_si256();
+        for first in (part * quads_of_part..(part + 1) * quads_of_part).step_by(run) {
+            let mut short = _mm256_setzero_si256();
+            for q in first..first + run {
+                let x = _mm256_set1_epi32(x.add(4 * q).cast::<i32>().read_unaligned());
+                short = _mm256_add_epi16(short, products::<F>(quads[q], x));
+            }
+            dot = _mm256_add_epi32(dot, _mm256_madd_epi16(short, _mm256_set1_epi16(1)));
+        }
+        dot
     }
 }
