@@ -488,9 +488,9 @@ unsafe fn dot<F: Format>(quads: &[__m256i; 8], x: *const i8, part: usize) -> __m
         let mut dot = _mm256_setzero_si256();
         for first in (part * quads_of_part..(part + 1) * quads_of_part).step_by(run) {
             let mut short = _mm256_setzero_si256();
-            for q in first..first + run {
+            for (q, quad) in quads.iter().enumerate().skip(first).take(run) {
                 let x = _mm256_set1_epi32(x.add(4 * q).cast::<i32>().read_unaligned());
-                short = _mm256_add_epi16(short, products::<F>(quads[q], x));
+                short = _mm256_add_epi16(short, products::<F>(*quad, x));
             }
             dot = _mm256_add_epi32(dot, _mm256_madd_epi16(short, _mm256_set1_epi16(1)));
         }

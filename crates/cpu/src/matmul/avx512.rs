@@ -215,6 +215,11 @@ unsafe fn dot(sum: __m512i, quad: __m512i, codes: *const i8) -> __m512i {
     unsafe { _mm512_dpbusd_epi32(sum, quad, _mm512_set1_epi32(codes.cast::<i32>().read_unaligned())) }
 }
 
+/// Cache lines of a chunk of 8 groups for each of them.
+const fn lines_of_group<F: Format>() -> usize {
+    F::SPEC.chunk_bytes(CHUNK_GROUPS).div_ceil(64 * CHUNK_GROUPS)
+}
+
 /// Scales and addends of a packed group: one of each, or two.
 #[inline(always)]
 unsafe fn scales_of<F: Format>(scales: &ChunkScales<Zmm>, group: usize) -> [(Zmm, Zmm); 2] {
@@ -296,9 +301,9 @@ unsafe fn few_rows<F: Format, const M: usize>(task: &Task<'_>) {
                 let groups = groups_of(task.weight.cols(), chunk);
                 let scales = ChunkScales::<Zmm>::new::<F>(at);
                 let codes = at.add(spec.codes_at(groups));
-                let lines = spec.chunk_bytes(groups).div_ceil(64 * groups);
                 for group in 0..groups {
                     if M > 2 {
+                        let lines = const { lines_of_group::<F>() };
                         for line in 0..lines {
                             prefetch_later(at.wrapping_add(AHEAD + (group * lines + line) * 64));
                         }
@@ -347,7 +352,7 @@ unsafe fn add_chunk<F: Format>(
     unsafe {
         let scales = ChunkScales::<Zmm>::new::<F>(at);
         let codes = at.add(spec.codes_at(groups));
-        let lines = size.div_ceil(64 * groups);
+        let lines = const { lines_of_group::<F>() };
         for group in 0..groups {
             let quads = unpack_group::<F>(codes.add(group * spec.group_bytes()));
             let scales = scales_of::<F>(&scales, group);
