@@ -447,22 +447,22 @@ unsafe fn few_rows<F: Format, const M: usize>(task: &Task<'_>) {
                 let scales = ChunkScales::<Pair>::new::<F>(at);
                 let codes = at.add(spec.codes_at(groups));
                 for group in 0..groups {
-                    // Of each row, either part of the group, either half of the panel.
-                    let mut dots = [[[_mm256_setzero_si256(); 2]; 2]; M];
+                    // Of either part of the group, each row, either half of the panel.
+                    let mut dots = [[[_mm256_setzero_si256(); 2]; M]; 2];
                     for half in 0..2 {
                         let quads = unpack_half::<F>(codes.add(group * spec.group_bytes() + 32 * half));
-                        for (m, dots) in dots.iter_mut().enumerate() {
-                            let x = a.codes(chunk, first + m).add(group * GROUP);
-                            for (part, dots) in dots.iter_mut().enumerate().take(parts) {
+                        for (part, dots) in dots.iter_mut().enumerate().take(parts) {
+                            for (m, dots) in dots.iter_mut().enumerate() {
+                                let x = a.codes(chunk, first + m).add(group * GROUP);
                                 dots[half] = dot::<F>(&quads, x, part);
                             }
                         }
                     }
-                    for part in 0..parts {
+                    for (part, dots) in dots.iter().enumerate().take(parts) {
                         let index = group * parts + part;
                         let scales = scales.group::<F>(index);
-                        for (m, sum) in sums.iter_mut().enumerate() {
-                            *sum = add_scaled::<F>(dots[m][part], a, (chunk, first + m, index), scales, *sum);
+                        for (m, (dots, sum)) in dots.iter().zip(&mut sums).enumerate() {
+                            *sum = add_scaled::<F>(*dots, a, (chunk, first + m, index), scales, *sum);
                         }
                     }
                 }
