@@ -77,6 +77,10 @@ impl<'a> Rounds<'a> {
         self.prefill()?;
         let prefill = start.elapsed();
         let (mut decode, mut reads) = (Duration::ZERO, Vec::new());
+        // Like the model's, this memory may have lain idle for minutes, and a host may have taken such pages back.
+        if let Some((pool, reader)) = self.memory.as_ref().filter(|_| generate > 0) {
+            reader.pass(pool);
+        }
         for step in 0..generate {
             if let Some((pool, reader)) = self.memory.as_ref().filter(|_| step % STEPS_BETWEEN_READS == 0) {
                 reads.push(reader.pass(pool));
