@@ -19,9 +19,10 @@
 
 use autarky_graph::BLOCK;
 
-use super::cache::{Element, Keys, Layout, call};
+use super::cache::{Element, Keys, Layout};
 use super::lanes::{LANES, Lanes, store_part};
 use super::math;
+use crate::matmul::prefetch_later;
 
 /// Positions whose scores are turned into weights together.
 pub(crate) const TILE: usize = 128;
@@ -222,7 +223,7 @@ unsafe fn score_block<V: Lanes, E: Element, const R: usize, const W: usize>(
     unsafe {
         let mut sums = [[V::splat(0.0); W]; R];
         for d in 0..width {
-            call(next.wrapping_add(d * BLOCK));
+            prefetch_later(next.wrapping_add(d * BLOCK));
             let mut key = [V::splat(0.0); W];
             for w in 0..W {
                 key[w] = E::load(k.add(d * BLOCK + w * LANES));
@@ -396,7 +397,7 @@ unsafe fn value_block<V: Lanes, E: Element, const R: usize, const W: usize>(
             }
         }
         for j in 0..count {
-            call(next.wrapping_add(j * stride));
+            prefetch_later(next.wrapping_add(j * stride));
             let mut value = [V::splat(0.0); W];
             for w in 0..W {
                 value[w] = E::load(values.add(j * stride + w * LANES));

@@ -208,32 +208,30 @@ impl Lanes for Avx2 {
 
     #[inline(always)]
     unsafe fn exact_sums(all: [Self; 8]) -> [f32; 8] {
-        unsafe {
-            let mut halves = [_mm256_setzero_ps(); 8];
-            for (half, v) in halves.iter_mut().zip(&all) {
-                *half = _mm256_add_ps(v.0, v.1);
-            }
-            fold_each!(halves, _mm256_add_ps)
-        }
+        unsafe { fold_each!(all, halves, _mm256_add_ps) }
     }
 
     #[inline(always)]
     unsafe fn largest_each(all: [Self; 8]) -> [f32; 8] {
-        unsafe {
-            let mut halves = [_mm256_setzero_ps(); 8];
-            for (half, v) in halves.iter_mut().zip(&all) {
-                *half = _mm256_max_ps(v.0, v.1);
-            }
-            fold_each!(halves, _mm256_max_ps)
-        }
+        unsafe { fold_each!(all, halves, _mm256_max_ps) }
     }
 }
 
-/// Folds the 8 lanes of each of 8 vectors: all together, transposed step by step, since one by one each would wait for
+/// Lanes 0 to 7, and 8 to 15.
+#[inline(always)]
+fn halves(v: &Avx2) -> [__m256; 2] {
+    [v.0, v.1]
+}
+
+/// Folds the 16 lanes of each of 8 vectors: their halves first, then all together, transposed step by step, since one by one each would wait for
 /// its own chain of shuffles. A macro, because the compiler would call a closure or `array::map` for each instruction.
 macro_rules! fold_each {
-    ($v:expr, $op:ident) => {{
-        let v: [__m256; 8] = $v;
+    ($all:expr, $halves:ident, $op:ident) => {{
+        let mut v = [_mm256_setzero_ps(); 8];
+        for (half, all) in v.iter_mut().zip(&$all) {
+            let [low, high] = $halves(all);
+            *half = $op(low, high);
+        }
         // Lanes i and i + 2 of two vectors, then i and i + 1 of four, within halves; then halves of eight.
         let mut two = [_mm256_setzero_pd(); 4];
         for (i, two) in two.iter_mut().enumerate() {

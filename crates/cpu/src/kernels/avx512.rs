@@ -151,7 +151,7 @@ impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn sum(self) -> f32 {
         unsafe {
-            let [low, high] = halves(self.0);
+            let [low, high] = halves(&self);
             half_sum(_mm256_add_ps(low, high))
         }
     }
@@ -159,33 +159,19 @@ impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn largest(self) -> f32 {
         unsafe {
-            let [low, high] = halves(self.0);
+            let [low, high] = halves(&self);
             half_largest(_mm256_max_ps(low, high))
         }
     }
 
     #[inline(always)]
     unsafe fn exact_sums(all: [Self; 8]) -> [f32; 8] {
-        unsafe {
-            let mut sums = [_mm256_setzero_ps(); 8];
-            for (sum, v) in sums.iter_mut().zip(&all) {
-                let [low, high] = halves(v.0);
-                *sum = _mm256_add_ps(low, high);
-            }
-            fold_each!(sums, _mm256_add_ps)
-        }
+        unsafe { fold_each!(all, halves, _mm256_add_ps) }
     }
 
     #[inline(always)]
     unsafe fn largest_each(all: [Self; 8]) -> [f32; 8] {
-        unsafe {
-            let mut most = [_mm256_setzero_ps(); 8];
-            for (most, v) in most.iter_mut().zip(&all) {
-                let [low, high] = halves(v.0);
-                *most = _mm256_max_ps(low, high);
-            }
-            fold_each!(most, _mm256_max_ps)
-        }
+        unsafe { fold_each!(all, halves, _mm256_max_ps) }
     }
 }
 
@@ -194,7 +180,7 @@ impl Lanes for Avx512 {
 /// # Safety
 /// The processor has AVX-512.
 #[inline(always)]
-unsafe fn halves(v: __m512) -> [__m256; 2] {
+unsafe fn halves(&Avx512(v): &Avx512) -> [__m256; 2] {
     // SAFETY: as the caller's.
     unsafe {
         let high = _mm512_shuffle_f32x4::<0b11_10_11_10>(v, v);

@@ -12,24 +12,6 @@ use super::lanes::{LANES, Lanes, load_part};
 /// How many positions before its use a block is called to the processor's second-level cache.
 pub(super) const LOOK_AHEAD: usize = super::attention::TILE;
 
-/// Calls a line to the second-level cache. Lines on their way to the first level occupy its few buffers for misses
-/// until they arrive, and two dozen of those are too few for a core's share of the memory's bandwidth.
-#[inline(always)]
-pub(super) fn call<T>(at: *const T) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: SSE is part of x86-64, and a prefetch never faults, whatever the address.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch(at.cast(), std::arch::x86_64::_MM_HINT_T1)
-    }
-    #[cfg(target_arch = "aarch64")]
-    // SAFETY: a prefetch never faults, whatever the address.
-    unsafe {
-        std::arch::asm!("prfm pldl2keep, [{}]", in(reg) at, options(nostack, preserves_flags, readonly))
-    }
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    let _ = at;
-}
-
 /// A number of the KV cache.
 pub(crate) trait Element: Copy + 'static {
     /// 16 of them as f32.

@@ -36,10 +36,11 @@
 use autarky_graph::BLOCK;
 
 use super::attention::{RAMP, TILE, Tile, row_groups, visible};
-use super::cache::{Keys, LOOK_AHEAD, Layout, call};
+use super::cache::{Keys, LOOK_AHEAD, Layout};
 use super::lanes::{LANES, Lanes, load_part, magnitude};
 use super::math;
 use crate::matmul::activations::SMALLEST;
+use crate::matmul::prefetch_later;
 
 /// Numbers of a key or a query that share a scale.
 pub(crate) const GROUP: usize = autarky_graph::CACHE_GROUP;
@@ -396,10 +397,10 @@ unsafe fn score_block<V: Lanes, const R: usize, const W: usize>(
             for q in g * (GROUP / QUAD)..quads.min((g + 1) * (GROUP / QUAD)) {
                 let at = (q * BLOCK + place) * QUAD;
                 let mut key = [V::load_quads(head.keys.add(at)); W];
-                call(next.wrapping_add(at));
+                prefetch_later(next.wrapping_add(at));
                 for w in 1..W {
                     key[w] = V::load_quads(head.keys.add(at + w * LANES * QUAD));
-                    call(next.wrapping_add(at + w * LANES * QUAD));
+                    prefetch_later(next.wrapping_add(at + w * LANES * QUAD));
                 }
                 for r in 0..R {
                     let x = V::splat_quad(codes.add((r * quads + q) * QUAD));
@@ -461,7 +462,7 @@ unsafe fn weigh<V: Lanes>(
             i += LANES;
         }
         let (most, top) = (most.largest(), top.largest());
-        let (unit, inverse) = if top < 1e-30 { (0.0, 0.0) } else { (top / 65535.0, 65535.0 / top) };
+        let (unit, inverse) = if top < SMALLEST { (0.0, 0.0) } else { (top / 65535.0, 65535.0 / top) };
         let (most_all, inverse) = (V::splat(most), V::splat(inverse));
         let mut sum = zero;
         let mut i = first;
@@ -546,10 +547,10 @@ unsafe fn value_block<V: Lanes, const R: usize, const W: usize>(
             for q in 0..BLOCK / QUAD {
                 let from = (q * stride + c) * QUAD;
                 let mut value = [V::load_quads(values.add(from)); W];
-                call(next.wrapping_add(from));
+                prefetch_later(next.wrapping_add(from));
                 for w in 1..W {
                     value[w] = V::load_quads(values.add(from + w * LANES * QUAD));
-                    call(next.wrapping_add(from + w * LANES * QUAD));
+                    prefetch_later(next.wrapping_add(from + w * LANES * QUAD));
                 }
                 for r in 0..R {
                     let h = V::splat_quad(scratch.high.add(at + r * TILE + q * QUAD));

@@ -127,14 +127,22 @@ pub(crate) fn prefetch(at: *const u8) {
     let _ = at;
 }
 
-/// As [`prefetch`], to the second-level cache: for what is wanted later.
+/// As [`prefetch`], to the second-level cache, for what is wanted later. Lines on their way to the first level occupy its
+/// few buffers for misses until they arrive, and two dozen of those are too few for a core's share of the memory's
+/// bandwidth.
 #[inline(always)]
-pub(crate) fn prefetch_later(at: *const u8) {
+pub(crate) fn prefetch_later<T>(at: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: SSE is part of x86-64, and a prefetch never faults, whatever the address.
     unsafe {
         std::arch::x86_64::_mm_prefetch(at.cast(), std::arch::x86_64::_MM_HINT_T1)
     }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: a prefetch never faults, whatever the address.
+    unsafe {
+        std::arch::asm!("prfm pldl2keep, [{}]", in(reg) at, options(nostack, preserves_flags, readonly))
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let _ = at;
 }
 

@@ -78,7 +78,7 @@ impl<'a> Rounds<'a> {
         let prefill = start.elapsed();
         let (mut decode, mut reads) = (Duration::ZERO, Vec::new());
         // Like the model's, this memory may have lain idle for minutes, and a host may have taken such pages back.
-        if let Some((pool, reader)) = self.memory.as_ref().filter(|_| generate > 0) {
+        if let Some((pool, reader)) = &self.memory {
             reader.pass(pool);
         }
         for step in 0..generate {
