@@ -6,17 +6,17 @@
 //! Helpers are `inline(always)` without `target_feature`: they only ever become part of the two entry functions, which
 //! have it. Their `# Safety` is the same throughout: the processor has the features of [`matmul`].
 
-use super::format::{CHUNK, CHUNK_GROUPS, Format, GROUP, PANEL_ROWS, with_format};
-use super::integer::{Block, by_blocks};
+use super::format::{CHUNK, CHUNK_GROUPS, Format, GROUP, with_format};
 use super::lanes::{ChunkScales, Lanes, groups_of};
 use super::{Activations, ScratchParts, Task, float, prefetch_later};
 use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
 
-/// Up to this many rows, sums are in registers from the first group to the last.
-pub(super) const FEW_ROWS: usize = 4;
-/// Rows that a group in registers is run over: few enough for their codes and sums to stay in the first-level cache.
-const ROWS: usize = 32;
-/// How far ahead of a product of a few rows its weights are fetched, in bytes.
+/// Rows of a set, at most: their sums and the group's integers fill half of the registers.
+const SET: usize = 8;
+/// Rows that a panel is run over before the next one: few enough for their codes to stay in the second-level cache.
+const ROWS: usize = 64;
+/// How far ahead of a product its weights are fetched, in bytes.
 const AHEAD: usize = 8 << 10;
 
 /// # Safety
@@ -27,26 +27,55 @@ pub(super) unsafe fn matmul(task: &Task<'_>, scratch: &mut ScratchParts) {
     unsafe {
         with_format!(
             task.weight.dtype(),
-            F => quantized::<F>(task, scratch),
+            F => quantized::<F>(task),
             else float::product::<Zmm, 12>(task, scratch)
         )
     }
 }
 
+/// A product, by [`SET`]s of rows whose sums are in registers from the first group of a panel to the last. A panel is
+/// unpacked again for each set, in pipes that the products leave idle.
+///
 /// # Safety
 /// As [`matmul`].
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-unsafe fn quantized<F: Format>(task: &Task<'_>, scratch: &mut ScratchParts) {
-    // SAFETY: as the caller's.
-    unsafe {
-        match task.rows.1 - task.rows.0 {
-            1 => few_rows::<F, 1>(task),
-            2 => few_rows::<F, 2>(task),
-            3 => few_rows::<F, 3>(task),
-            FEW_ROWS => few_rows::<F, FEW_ROWS>(task),
-            _ => many_rows::<F>(task, scratch),
+unsafe fn quantized<F: Format>(task: &Task<'_>) {
+    let (first, end) = task.rows;
+    for block in (first..end).step_by(ROWS) {
+        let end = end.min(block + ROWS);
+        for panel in task.panels.0..task.panels.1 {
+            let mut row = block;
+            while row < end {
+                // Sets of about the same size.
+                let set = (end - row).div_ceil((end - row).div_ceil(SET));
+                let place = Place { panel, row, first: row == block };
+                // SAFETY: as the caller's; the set is inside the task.
+                unsafe {
+                    match set {
+                        1 => multiply::<F, 1>(task, place),
+                        2 => multiply::<F, 2>(task, place),
+                        3 => multiply::<F, 3>(task, place),
+                        4 => multiply::<F, 4>(task, place),
+                        5 => multiply::<F, 5>(task, place),
+                        6 => multiply::<F, 6>(task, place),
+                        7 => multiply::<F, 7>(task, place),
+                        _ => multiply::<F, SET>(task, place),
+                    }
+                }
+                row += set;
+            }
         }
     }
+}
+
+/// Where a set of rows is in a product.
+#[derive(Clone, Copy)]
+struct Place {
+    panel: usize,
+    /// First row of activations.
+    row: usize,
+    /// Whether the panel was not read for another set just before.
+    first: bool,
 }
 
 /// The eight quads of a packed group, as unsigned codes.
@@ -191,23 +220,6 @@ impl Lanes for Zmm {
     }
 }
 
-/// Runs `$body` for blocks of 8, 4, 2 and 1 rows, a constant `$R`, from row `$row` up to `$rows`.
-macro_rules! row_steps {
-    ($rows:expr, $row:ident, $R:ident => $body:expr) => {
-        row_steps!(@size 8, $rows, $row, $R, $body);
-        row_steps!(@size 4, $rows, $row, $R, $body);
-        row_steps!(@size 2, $rows, $row, $R, $body);
-        row_steps!(@size 1, $rows, $row, $R, $body);
-    };
-    (@size $size:literal, $rows:expr, $row:ident, $R:ident, $body:expr) => {{
-        const $R: usize = $size;
-        while $row + $R <= $rows {
-            $body;
-            $row += $R;
-        }
-    }};
-}
-
 /// Adds the products of one quad.
 #[inline(always)]
 unsafe fn dot(sum: __m512i, quad: __m512i, codes: *const i8) -> __m512i {
@@ -232,6 +244,39 @@ unsafe fn scales_of<F: Format>(scales: &ChunkScales<Zmm>, group: usize) -> [(Zmm
     }
 }
 
+/// What the sums of a chunk's groups, or half-groups, start from in one row of activations: codes count from level 0, and
+/// the products of the unsigned ones that the kernel adds are more by the code of level 0 times the sum of activations.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Starts([i32; 2 * CHUNK_GROUPS]);
+
+/// Those of rows from `row` on; nothing for a type whose level 0 is code 0.
+#[inline(always)]
+unsafe fn starts<F: Format, const R: usize>(
+    a: &Activations,
+    chunk: usize,
+    row: usize,
+) -> [MaybeUninit<Starts>; R] {
+    let spec = &F::SPEC;
+    let mut starts = [MaybeUninit::<Starts>::uninit(); R];
+    if spec.centred {
+        let (from, step) = if spec.scale_group == GROUP {
+            (a.negated_sums(chunk, row), CHUNK_GROUPS)
+        } else {
+            (a.negated_half_sums(chunk, row), 2 * CHUNK_GROUPS)
+        };
+        for (m, starts) in starts.iter_mut().enumerate() {
+            // SAFETY: the rows are inside the view, which has bytes behind the last.
+            unsafe {
+                let negated = _mm512_loadu_si512(from.add(m * step).cast());
+                let shift = _mm_cvtsi32_si128(spec.zero_shift as i32);
+                _mm512_store_si512(starts.as_mut_ptr().cast(), _mm512_sll_epi32(negated, shift));
+            }
+        }
+    }
+    starts
+}
+
 /// Adds the products of a group, in registers, with the rows `row .. row + R` to their sums.
 #[inline(always)]
 unsafe fn add_group<F: Format, const R: usize>(
@@ -239,6 +284,7 @@ unsafe fn add_group<F: Format, const R: usize>(
     (chunk, row, group): (usize, usize, usize),
     quads: &[__m512i; 8],
     scales: &[(Zmm, Zmm); 2],
+    starts: &[MaybeUninit<Starts>; R],
     sums: &mut [__m512; R],
 ) {
     let spec = &F::SPEC;
@@ -248,18 +294,14 @@ unsafe fn add_group<F: Format, const R: usize>(
     unsafe {
         let codes = a.codes(chunk, row).add(group * GROUP);
         let shifts = a.shifts(chunk, row).add(group);
-        let (negated_sums, shifted_sums) = if parts == 1 {
-            (a.negated_sums(chunk, row), a.shifted_sums(chunk, row))
-        } else {
-            (a.negated_half_sums(chunk, row), a.shifted_half_sums(chunk, row))
-        };
+        let shifted_sums =
+            if parts == 1 { a.shifted_sums(chunk, row) } else { a.shifted_half_sums(chunk, row) };
         for (part, (Zmm(scale), Zmm(addend))) in scales.iter().enumerate().take(parts) {
             let sum_of = |m: usize| m * parts * CHUNK_GROUPS + group * parts + part;
             let mut dots = [_mm512_setzero_si512(); R];
             if spec.centred {
                 for (m, dots) in dots.iter_mut().enumerate() {
-                    let negated = _mm512_set1_epi32(*negated_sums.add(sum_of(m)));
-                    *dots = _mm512_sll_epi32(negated, _mm_cvtsi32_si128(spec.zero_shift as i32));
+                    *dots = _mm512_set1_epi32(starts[m].assume_init_ref().0[group * parts + part]);
                 }
             }
             for (q, quad) in quads.iter().enumerate().skip(part * quads_of_part).take(quads_of_part) {
@@ -280,97 +322,48 @@ unsafe fn add_group<F: Format, const R: usize>(
     }
 }
 
-/// `M` rows against the task's panels, unpacking in registers.
+/// A set of `R` rows against a panel.
 ///
 /// Weights are one stream from memory, in the order of addresses, which the processor fetches ahead by itself: for one
 /// row, fetching in software on top of that costs a sixth of the bandwidth on Zen 4. With more arithmetic between the
 /// loads it is the other way round.
 ///
 /// # Safety
-/// As [`matmul`]; the task has `M` rows.
+/// As [`matmul`]; the set is inside the task.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-unsafe fn few_rows<F: Format, const M: usize>(task: &Task<'_>) {
+unsafe fn multiply<F: Format, const R: usize>(task: &Task<'_>, Place { panel, row, first }: Place) {
     let spec = &F::SPEC;
-    let first = task.rows.0;
     // SAFETY: pointers stay inside the panel and the activations' rows.
     unsafe {
-        for panel in task.panels.0..task.panels.1 {
-            let mut at = task.weight.panel(panel);
-            let mut sums = [_mm512_setzero_ps(); M];
-            for chunk in 0..task.weight.cols().div_ceil(CHUNK) {
-                let groups = groups_of(task.weight.cols(), chunk);
-                let scales = ChunkScales::<Zmm>::new::<F>(at);
-                let codes = at.add(spec.codes_at(groups));
-                for group in 0..groups {
-                    if M > 2 {
-                        let lines = const { lines_of_group::<F>() };
-                        for line in 0..lines {
-                            prefetch_later(at.wrapping_add(AHEAD + (group * lines + line) * 64));
-                        }
+        let mut at = task.weight.panel(panel);
+        let mut sums = [_mm512_setzero_ps(); R];
+        for chunk in 0..task.weight.cols().div_ceil(CHUNK) {
+            let groups = groups_of(task.weight.cols(), chunk);
+            let scales = ChunkScales::<Zmm>::new::<F>(at);
+            let codes = at.add(spec.codes_at(groups));
+            let starts = starts::<F, R>(&task.activations, chunk, row);
+            for group in 0..groups {
+                if R > 2 && first {
+                    let lines = const { lines_of_group::<F>() };
+                    for line in 0..lines {
+                        prefetch_later(at.wrapping_add(AHEAD + (group * lines + line) * 64));
                     }
-                    let quads = unpack_group::<F>(codes.add(group * spec.group_bytes()));
-                    let scales = scales_of::<F>(&scales, group);
-                    add_group::<F, M>(&task.activations, (chunk, first, group), &quads, &scales, &mut sums);
                 }
-                at = at.add(spec.chunk_bytes(groups));
+                let quads = unpack_group::<F>(codes.add(group * spec.group_bytes()));
+                let scales = scales_of::<F>(&scales, group);
+                add_group::<F, R>(
+                    &task.activations,
+                    (chunk, row, group),
+                    &quads,
+                    &scales,
+                    &starts,
+                    &mut sums,
+                );
             }
-            for (m, sum) in sums.iter().enumerate() {
-                task.store_scaled(first + m, panel, Zmm(*sum));
-            }
+            at = at.add(spec.chunk_bytes(groups));
         }
-    }
-}
-
-/// Any number of rows, unpacking in registers.
-///
-/// # Safety
-/// As [`matmul`].
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-unsafe fn many_rows<F: Format>(task: &Task<'_>, scratch: &mut ScratchParts) {
-    // SAFETY: as the caller's.
-    unsafe {
-        by_blocks::<F, Zmm>(task, ROWS, &mut scratch.sums, |block, at, sums| {
-            add_chunk::<F>(&task.activations, block, at, sums);
-        });
-    }
-}
-
-/// Adds the products of a block of rows with the packed chunk at `at` to their `sums`.
-///
-/// # Safety
-/// As [`matmul`]; `at` points to a packed chunk of `F`, the block is inside the view.
-#[inline(always)]
-unsafe fn add_chunk<F: Format>(
-    a: &Activations,
-    Block { chunk, groups, row: first, .. }: Block,
-    at: *const u8,
-    sums: &mut [[f32; PANEL_ROWS]],
-) {
-    let spec = &F::SPEC;
-    let size = spec.chunk_bytes(groups);
-    // SAFETY: the caller's promise.
-    unsafe {
-        let scales = ChunkScales::<Zmm>::new::<F>(at);
-        let codes = at.add(spec.codes_at(groups));
-        let lines = const { lines_of_group::<F>() };
-        for group in 0..groups {
-            let quads = unpack_group::<F>(codes.add(group * spec.group_bytes()));
-            let scales = scales_of::<F>(&scales, group);
-            // The panel's next chunk comes while this one is multiplied.
-            for line in 0..lines {
-                prefetch_later(at.wrapping_add(size + (group * lines + line) * 64));
-            }
-            let mut row = 0;
-            row_steps!(sums.len(), row, R => {
-                let mut now = [_mm512_setzero_ps(); R];
-                for (m, now) in now.iter_mut().enumerate() {
-                    *now = _mm512_loadu_ps(sums.as_ptr().add(row + m).cast());
-                }
-                add_group::<F, R>(a, (chunk, first + row, group), &quads, &scales, &mut now);
-                for (m, now) in now.iter().enumerate() {
-                    _mm512_storeu_ps(sums.as_mut_ptr().add(row + m).cast(), *now);
-                }
-            });
+        for (m, sum) in sums.iter().enumerate() {
+            task.store_scaled(row + m, panel, Zmm(*sum));
         }
     }
 }

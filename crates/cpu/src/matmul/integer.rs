@@ -48,48 +48,17 @@ pub(crate) trait Integer {
     );
 }
 
-/// A product, each chunk of a panel unpacked once for a block of rows.
+/// A product, each chunk of a panel unpacked once for a block of about equally many rows, [`Integer::ROWS`] or less, and
+/// up to [`PANEL_BLOCK`] panels one after another: a chunk of the rows' codes is read once for all of them.
 ///
 /// # Safety
 /// As [`Integer`], and as [`super::matmul`], whose checks were made.
 #[inline(always)]
 pub(crate) unsafe fn product<F: Format, I: Integer>(task: &Task<'_>, scratch: &mut ScratchParts) {
-    let spec = &F::SPEC;
     const { assert!(I::ROWS <= ROW_BLOCK) };
     let ScratchParts { unpacked, sums, .. } = scratch;
-    // SAFETY: the caller's promise.
-    unsafe {
-        by_blocks::<F, I::Lanes>(task, I::ROWS, sums, |block, at, sums| {
-            let codes = at.add(spec.codes_at(block.groups));
-            for (group, out) in unpacked.codes[..block.groups].iter_mut().enumerate() {
-                I::unpack_codes::<F>(codes.add(group * spec.group_bytes()), out);
-            }
-            unpack_scales::<F, I::Lanes>(at, block.groups, unpacked);
-            // Unpacking waits for memory and multiplying does not: the next chunk comes meanwhile.
-            let size = spec.chunk_bytes(block.groups);
-            for line in (0..size).step_by(64) {
-                prefetch(at.wrapping_add(size + line));
-            }
-            I::block::<F>(task, unpacked, block, sums);
-        });
-    }
-}
-
-/// A product by blocks of about equally many rows, `most` or less, and up to [`PANEL_BLOCK`] panels: a chunk of the
-/// rows' codes is read once for all panels of a block. `add` is called with the place of a block of rows, a packed chunk
-/// of a panel, and the sums of those rows, to which it adds their products.
-///
-/// # Safety
-/// As [`Lanes`], and as [`super::matmul`], whose checks were made; `most` is at most [`ROW_BLOCK`].
-#[inline(always)]
-pub(crate) unsafe fn by_blocks<F: Format, V: Lanes>(
-    task: &Task<'_>,
-    most: usize,
-    sums: &mut [[f32; PANEL_ROWS]],
-    mut add: impl FnMut(Block, *const u8, &mut [[f32; PANEL_ROWS]]),
-) {
     let (first, end) = task.rows;
-    let rows = (end - first).div_ceil((end - first).div_ceil(most)).next_multiple_of(8).min(most);
+    let rows = (end - first).div_ceil((end - first).div_ceil(I::ROWS)).next_multiple_of(8).min(I::ROWS);
     for row in (first..end).step_by(rows) {
         let rows = rows.min(end - row);
         for panel in (task.panels.0..task.panels.1).step_by(PANEL_BLOCK) {
@@ -99,18 +68,40 @@ pub(crate) unsafe fn by_blocks<F: Format, V: Lanes>(
             for chunk in 0..task.weight.cols().div_ceil(CHUNK) {
                 let groups = groups_of(task.weight.cols(), chunk);
                 for (panel, sums) in panels.clone().zip(sums.chunks_exact_mut(rows)) {
-                    // SAFETY: a panel is its chunks, one after another.
-                    let packed = unsafe { task.weight.panel(panel).add(at) };
-                    add(Block { chunk, groups, row, rows }, packed, sums);
+                    // SAFETY: a panel is its chunks, one after another; the block is inside the task.
+                    unsafe {
+                        unpack_chunk::<F, I>(task.weight.panel(panel).add(at), groups, unpacked);
+                        I::block::<F>(task, unpacked, Block { chunk, groups, row, rows }, sums);
+                    }
                 }
                 at += F::SPEC.chunk_bytes(groups);
             }
             for (panel, sums) in panels.zip(sums.chunks_exact(rows)) {
                 for (row, sums) in (row..).zip(sums) {
                     // SAFETY: the row and the panel are the task's.
-                    unsafe { task.store_scaled(row, panel, V::load(sums.as_ptr())) };
+                    unsafe { task.store_scaled(row, panel, I::Lanes::load(sums.as_ptr())) };
                 }
             }
         }
+    }
+}
+
+/// # Safety
+/// As [`Integer`]; `at` points to a packed chunk of `groups` groups.
+#[inline(always)]
+unsafe fn unpack_chunk<F: Format, I: Integer>(at: *const u8, groups: usize, unpacked: &mut Unpacked) {
+    let spec = &F::SPEC;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let codes = at.add(spec.codes_at(groups));
+        for (group, out) in unpacked.codes[..groups].iter_mut().enumerate() {
+            I::unpack_codes::<F>(codes.add(group * spec.group_bytes()), out);
+        }
+        unpack_scales::<F, I::Lanes>(at, groups, unpacked);
+    }
+    // Unpacking waits for memory and multiplying does not: the next chunk comes meanwhile.
+    let size = spec.chunk_bytes(groups);
+    for line in (0..size).step_by(64) {
+        prefetch(at.wrapping_add(size + line));
     }
 }

@@ -31,6 +31,8 @@ use std::arch::x86_64::*;
 const TILE_ROWS: usize = 16;
 /// Bytes of a row of a full tile.
 const TILE_ROW_BYTES: usize = 64;
+/// Up to this many rows, AVX-512 multiplies weights as fast as memory brings them.
+const FEW_ROWS: usize = 4;
 
 /// The operand of `ldtilecfg` (Intel SDM, volume 1, 18.3).
 #[repr(C, align(64))]
@@ -121,7 +123,7 @@ pub(super) unsafe fn matmul(task: &Task<'_>, scratch: &mut ScratchParts) {
     unsafe {
         match task.weight.dtype() {
             DType::BF16 if bf16_tiles => bf16_product(task, scratch),
-            dtype if dtype.is_float() || rows <= avx512::FEW_ROWS => avx512::matmul(task, scratch),
+            dtype if dtype.is_float() || rows <= FEW_ROWS => avx512::matmul(task, scratch),
             dtype => {
                 with_format!(dtype, F => quantized::<F>(task, scratch), else unreachable!("{dtype}"))
             }
