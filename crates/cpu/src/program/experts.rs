@@ -3,13 +3,11 @@
 //! The step's pairs of a row and a chosen expert are sorted by expert, so that every expert's weights are read once a
 //! step. A row's results are added in the order of its routing, whatever else is in the step.
 
-use std::ops::Range;
-
 use autarky_graph::{ActivationKind as Function, Route};
 
 use crate::kernels::route;
 
-use super::lower::GATE_ROWS;
+use super::products::{ROWS, rows_of};
 use super::run::Run;
 use super::task::{Grouping, Matrix, Operand, Routing, Sink};
 
@@ -152,8 +150,8 @@ impl Run<'_, '_> {
                 let e = active[nth] as usize;
                 let panels = pieces.start * grain..panels.min(pieces.end * grain);
                 let (start, end) = (starts[e] as usize, starts[e + 1] as usize);
-                for row in (start..end).step_by(GATE_ROWS) {
-                    let rows = row..end.min(row + GATE_ROWS);
+                for row in (start..end).step_by(ROWS) {
+                    let rows = row..end.min(row + ROWS);
                     let (gate, up) = ((&gates[e], &gate_x), (&ups[e], &up_x));
                     self.gated(function, gate, up, none, panels.clone(), rows, y);
                 }
@@ -196,12 +194,4 @@ impl Run<'_, '_> {
             }
         });
     }
-}
-
-/// The rows of a matrix of `width` columns that a range of its elements touches, and the columns in each.
-fn rows_of(range: Range<usize>, width: usize) -> impl Iterator<Item = (usize, Range<usize>)> {
-    (range.start / width..range.end.div_ceil(width)).map(move |row| {
-        let at = row * width;
-        (row, range.start.max(at) - at..range.end.min(at + width) - at)
-    })
 }

@@ -16,6 +16,7 @@ use crate::matmul::{ActivationKind, CHUNK, LINE};
 
 use super::attention::tile_numbers;
 use super::experts;
+use super::products::ROWS;
 use super::task::{Attend, BufferId, Grouping, Matrix, Operand, Routing, Rows, Sink, Task};
 use super::weights::Loaded;
 
@@ -60,10 +61,8 @@ const TILE_BYTES: usize = 96 << 10;
 const TILE_ROWS: usize = 32;
 /// Records of spans for which memory is planned, in tokens · spans, beyond what one token can need.
 const SPAN_RECORDS: usize = 64;
-/// Rows of a gated linear that one thread computes at most before it applies the gate.
-pub(super) const GATE_ROWS: usize = 256;
-/// Rows times columns of that.
-pub(super) const GATE_WINDOW: usize = 64 * GATE_ROWS;
+/// Rows times columns of a gated linear that one thread computes at most before it applies the gate.
+pub(super) const GATE_WINDOW: usize = 128 * ROWS;
 
 pub(super) struct Lowering<'a> {
     graph: &'a Graph,

@@ -7,14 +7,16 @@ use autarky_graph::ActivationKind as Function;
 use crate::kernels::elementwise::Binary;
 use crate::matmul::{Activations, PANEL_ROWS, PackedWeight, matmul};
 
-use super::lower::{GATE_ROWS, GATE_WINDOW};
+use super::lower::GATE_WINDOW;
 use super::run::Run;
 use super::task::{Matrix, Operand};
 
-/// Rows that one piece of a product covers at most. More would leave threads idle when a matrix has few panels.
-const ROWS: usize = 256;
-/// Up to this many rows, a piece covers as many panels as a thread takes at once, to read them as one stream; with more,
-/// what is done with its results finds them in the cache.
+/// Rows that one piece of a product covers at most: their activations stay in the second-level cache while a thread runs
+/// them through one panel after another.
+pub(super) const ROWS: usize = 128;
+/// Panels that one piece covers at most: what is done with its results finds them in that cache.
+const PANELS: usize = 16;
+/// Up to this many rows, a piece covers as many panels as a thread takes at once, to read them as one stream.
 const FEW_ROWS: usize = 8;
 
 impl Run<'_, '_> {
@@ -31,7 +33,7 @@ impl Run<'_, '_> {
         let x = self.operand(from, 0);
         let bias = self.vector(bias);
         let grain = self.panel_grain(weight);
-        self.pieces(weight.panels(), grain, x.shape().rows(), ROWS, |panels, rows| {
+        self.pieces(weight.panels(), grain, x.shape().rows(), |panels, rows| {
             self.product(weight, &x, panels.clone(), rows.clone(), self.row(to, 0), to.width);
             let (first, count) = columns(weight, &panels);
             for row in rows {
@@ -63,12 +65,12 @@ impl Run<'_, '_> {
         let biases = (self.vector(gate.1), self.vector(up.1));
         let grain = self.panel_grain(gate_weight);
         let y = (self.row(to, 0), to.width);
-        self.pieces(gate_weight.panels(), grain, gate_x.shape().rows(), GATE_ROWS, |panels, rows| {
+        self.pieces(gate_weight.panels(), grain, gate_x.shape().rows(), |panels, rows| {
             self.gated(function, (gate_weight, &gate_x), (up_weight, &up_x), biases, panels, rows, y);
         });
     }
 
-    /// A window of f(W_gate x + b) · (W_up x + b): at most [`GATE_ROWS`] rows.
+    /// A window of f(W_gate x + b) · (W_up x + b): at most [`ROWS`] rows.
     #[allow(clippy::too_many_arguments)]
     pub(super) fn gated(
         &self,
@@ -110,7 +112,7 @@ impl Run<'_, '_> {
         let weights = self.prepared.weights[weight].matrices();
         let panels = weights[0].panels();
         let rows = self.count(from.rows);
-        self.pieces(weights.len(), 1, rows, ROWS, |heads, rows| {
+        self.pieces(weights.len(), 1, rows, |heads, rows| {
             for head in heads {
                 let x = self.operand(from, head);
                 // SAFETY: head `head` of a row of the result.
@@ -120,24 +122,24 @@ impl Run<'_, '_> {
         });
     }
 
-    /// Shares a product's panels and rows among the threads.
+    /// Shares a product's panels and rows among the threads: all panels of some rows come before the next rows.
     fn pieces(
         &self,
         panels: usize,
         grain: usize,
         rows: usize,
-        most_rows: usize,
         mut piece: impl FnMut(Range<usize>, Range<usize>),
     ) {
-        let (across, down) = (panels.div_ceil(grain), rows.div_ceil(most_rows));
-        let most_rows = rows.div_ceil(down.max(1));
+        let (across, down) = (panels.div_ceil(grain), rows.div_ceil(ROWS));
+        let height = rows.div_ceil(down.max(1));
+        let width = if rows <= FEW_ROWS { panels } else { PANELS };
         self.worker.for_each(across * down, 1, |range| {
-            if rows <= FEW_ROWS {
-                return piece(range.start * grain..panels.min(range.end * grain), 0..rows);
-            }
-            for i in range {
-                let (panel, row) = (i / down * grain, i % down * most_rows);
-                piece(panel..panels.min(panel + grain), row..rows.min(row + most_rows));
+            for (nth, pieces) in rows_of(range, across) {
+                let rows = nth * height..rows.min((nth + 1) * height);
+                let end = panels.min(pieces.end * grain);
+                for start in (pieces.start * grain..end).step_by(width) {
+                    piece(start..end.min(start + width), rows.clone());
+                }
             }
         });
     }
@@ -163,6 +165,14 @@ impl Run<'_, '_> {
             unsafe { matmul(self.prepared.isa, weight, panels, x, rows, y, stride, scratch) }
         });
     }
+}
+
+/// The rows of a matrix of `width` columns that a range of its elements touches, and the columns in each.
+pub(super) fn rows_of(range: Range<usize>, width: usize) -> impl Iterator<Item = (usize, Range<usize>)> {
+    (range.start / width..range.end.div_ceil(width)).map(move |row| {
+        let at = row * width;
+        (row, range.start.max(at) - at..range.end.min(at + width) - at)
+    })
 }
 
 /// The first column that panels compute, and how many.
