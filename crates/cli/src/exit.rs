@@ -94,7 +94,7 @@ fn code(error: &anyhow::Error) -> u8 {
         if cause.is::<Interrupted>() || stopped {
             return INTERRUPTED;
         }
-        if cause.is::<Usage>() {
+        if cause.is::<Usage>() || cause.is::<autarky_plan::FindError>() {
             return USAGE;
         }
         if let Some(e) = cause.downcast_ref::<EngineError>() {
@@ -120,6 +120,7 @@ fn code(error: &anyhow::Error) -> u8 {
             || cause.is::<FamilyError>()
             || cause.is::<autarky_text::TokenizerError>()
             || cause.is::<autarky_text::TemplateError>()
+            || cause.is::<autarky_plan::DataError>()
             || cause.is::<WeightError>();
         if input {
             return INPUT;

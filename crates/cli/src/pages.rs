@@ -30,21 +30,30 @@ pub(crate) fn man(folder: &Path) -> Result<()> {
 fn markdown() -> String {
     let mut cli = Cli::command().term_width(100);
     cli.build();
-    let page = |command: &mut clap::Command| {
-        let help = command.render_long_help().to_string();
-        let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
-        format!("```text\n{}\n```\n", lines.join("\n").trim_end())
-    };
     let mut text = String::from(
         "# The `autarky` command\n\nMade from the flag definitions by `AUTARKY_UPDATE_DOCS=1 cargo test -p autarky \
          docs`; a test fails when this page is behind them.\n\n",
     );
-    text += &page(&mut cli);
-    for command in cli.get_subcommands_mut() {
-        let name = command.get_name().to_owned();
-        text += &format!("\n## {name}\n\n{}", page(&mut command.clone().term_width(100)));
-    }
+    text += &help(&cli);
+    sections(&cli, "", &mut text);
     text
+}
+
+/// A section for each command below `command`, each followed by its own.
+#[cfg(test)]
+fn sections(command: &clap::Command, path: &str, text: &mut String) {
+    for command in command.get_subcommands() {
+        let name = format!("{path}{}", command.get_name());
+        *text += &format!("\n## {name}\n\n{}", help(command));
+        sections(command, &format!("{name} "), text);
+    }
+}
+
+#[cfg(test)]
+fn help(command: &clap::Command) -> String {
+    let help = command.clone().term_width(100).render_long_help().to_string();
+    let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
+    format!("```text\n{}\n```\n", lines.join("\n").trim_end())
 }
 
 #[cfg(test)]

@@ -6,13 +6,14 @@ use std::fs;
 
 use support::{autarky, command, ran};
 
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 11] = [
     "run",
     "inspect",
     "convert",
     "quantize",
     "bench",
     "perplexity",
+    "plan",
     "tokenize",
     "logits",
     "completions",

@@ -156,6 +156,14 @@ fn what_cannot_be_is_refused_by_file_field_and_reason() {
 }
 
 #[test]
+fn the_example_in_the_documentation_is_sound() {
+    let page = include_str!("../../../docs/plan.md");
+    let example = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let chip = Chip::parse("acme-1.toml", example).unwrap();
+    assert_eq!((chip.tpp(), chip.io_bandwidth_bidir_gb_s()), (Some(1920.0), Some(226.0)));
+}
+
+#[test]
 fn a_cut_in_int8_is_no_contradiction() {
     let chip = Catalog::built_in().unwrap().find("nvidia-b300-sxm").unwrap();
     assert!(chip.peak_dense_tops.int8 < chip.peak_dense_tops.bf16);
@@ -211,6 +219,9 @@ fn names_are_found_however_they_are_typed() {
         ("910b3", "huawei-ascend-910b3"),
         ("geforce rtx 4090", "nvidia-rtx-4090"),
         (" L4 ", "nvidia-l4"),
+        ("l40", "nvidia-l40"),
+        ("910C", "huawei-ascend-910c"),
+        ("RTX 4090", "nvidia-rtx-4090"),
     ] {
         assert_eq!(catalog.find(asked).unwrap().id, id, "{asked}");
     }

@@ -3,6 +3,7 @@
 //! that the libraries want.
 
 mod model;
+mod plan;
 mod sampling;
 
 use std::path::PathBuf;
@@ -11,6 +12,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub(crate) use model::{DTypeName, DeviceArgs, DeviceName, KvArgs, KvName};
+pub(crate) use plan::{
+    ChipArgs, ChipsArgs, PlanArgs, PlanCommand, PolicyArgs, RulesArgs, SortName, TableArgs,
+};
 pub(crate) use sampling::{SamplingArgs, SpeculateName};
 
 use crate::commands::Mix;
@@ -38,6 +42,8 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     /// Measure how well a model predicts a text
     Perplexity(PerplexityArgs),
+    /// Look up chips, and what export rules say of them
+    Plan(PlanArgs),
     /// Turn text into token ids, or back
     Tokenize(TokenizeArgs),
     /// Write the logits of given tokens to a file, to compare engines
@@ -406,12 +412,14 @@ mod tests {
 
     #[test]
     fn every_flag_has_help_and_every_command_examples() {
-        for command in Cli::command().get_subcommands() {
+        let mut commands: Vec<_> = Cli::command().get_subcommands().cloned().collect();
+        while let Some(command) = commands.pop() {
             for arg in command.get_arguments() {
                 assert!(arg.get_help().is_some(), "{} {}", command.get_name(), arg.get_id());
             }
             let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(after.contains("Examples:"), "{}", command.get_name());
+            commands.extend(command.get_subcommands().cloned());
         }
     }
 

@@ -5,6 +5,7 @@ mod convert;
 mod inspect;
 mod logits;
 mod perplexity;
+mod plan;
 mod quantize;
 mod run;
 mod tokenize;
@@ -30,6 +31,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
         Command::Quantize(args) => quantize::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),
+        Command::Plan(args) => plan::run(&args.command),
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Logits(args) => logits::run(&args),
         Command::Completions(args) => pages::completions(args.shell.into()),

@@ -9,8 +9,8 @@ const OFFERED: usize = 5;
 const LONGEST: usize = 100;
 
 impl Catalog {
-    /// The chip that a name means: an id or a name, whatever its case and punctuation, else a part that only one chip
-    /// has in its id or name (`910b3`, `h200 nvl`).
+    /// The chip that a name means: an id or a name, whatever its case and punctuation; else the end of one id (`l40`,
+    /// which is not the L40S); else a part that only one chip has in its id or name (`910b3`, `h200 nvl`).
     ///
     /// # Errors
     ///
@@ -21,6 +21,14 @@ impl Catalog {
         let exact = self.chips().iter().find(|c| c.id == asked);
         let same = |c: &&Chip| self::bare(&c.id) == bare || self::bare(&c.name) == bare;
         if let Some(chip) = exact.or_else(|| self.chips().iter().find(same)).filter(|_| !bare.is_empty()) {
+            return Ok(chip);
+        }
+        let ends = |c: &&Chip| {
+            // At a hyphen: `3090` is no end of `13090`.
+            c.id.match_indices('-').any(|(at, _)| c.id.get(at..).is_some_and(|end| self::bare(end) == bare))
+        };
+        let mut ending = self.chips().iter().filter(ends);
+        if let (Some(chip), None) = (ending.next(), ending.next()) {
             return Ok(chip);
         }
         let part = |c: &&Chip| self::bare(&c.id).contains(&bare) || self::bare(&c.name).contains(&bare);

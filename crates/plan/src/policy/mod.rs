@@ -13,4 +13,4 @@ pub use book::{ChipStatus, Definition, Event, Knowledge, Payment, RuleBook};
 pub use classify::{Line, Outcome, Standing, Verdict};
 pub use condition::{Bound, Condition, Threshold};
 pub use figures::{Figure, Figures, Need};
-pub use rule::{Issuer, Limit, Rule, RuleClass, Subject};
+pub use rule::{Issuer, Kind, Limit, Rule, RuleClass, Subject};

@@ -16,6 +16,30 @@ pub enum Issuer {
     China,
 }
 
+/// What an entry is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A rule, or a letter that binds those it is addressed to.
+    #[default]
+    Rule,
+    /// Advice that binds nobody by itself.
+    Guidance,
+    /// Something that happened once.
+    Event,
+}
+
+impl Kind {
+    /// The name in data files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Rule => "rule",
+            Kind::Guidance => "guidance",
+            Kind::Event => "event",
+        }
+    }
+}
+
 /// What a rule judges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -35,6 +59,9 @@ pub struct Rule {
     pub id: String,
     /// What it is called here.
     pub title: String,
+    /// What it is.
+    #[serde(default)]
+    pub kind: Kind,
     /// Who made it.
     pub issuer: Issuer,
     /// When its text came out.

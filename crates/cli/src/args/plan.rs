@@ -1,0 +1,200 @@
+//! `autarky plan`: chips and rules.
+
+use std::env;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use autarky_plan::{Catalog, Date};
+use clap::{Args, Subcommand, ValueEnum};
+
+#[derive(Debug, Args)]
+#[command(
+    disable_help_subcommand = true,
+    after_help = "\
+What is known is part of the program, with the source of each figure; nothing is fetched.
+
+Examples:
+  autarky plan chips --vendor huawei
+  autarky plan chip h100-sxm
+  autarky plan policy h20-96 --on 2025-05-01"
+)]
+pub(crate) struct PlanArgs {
+    #[command(subcommand)]
+    pub(crate) command: PlanCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PlanCommand {
+    /// List chips
+    Chips(ChipsArgs),
+    /// Show everything that is known of a chip, and where it is from
+    Chip(ChipArgs),
+    /// List export rules and what is known of their enforcement
+    Rules(RulesArgs),
+    /// Say what each export rule says of a chip, or of figures
+    Policy(PolicyArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CatalogArgs {
+    /// A folder of chips of your own, one TOML file each [default: $AUTARKY_CHIPS, else ~/.config/autarky/chips if it is
+    /// there]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) chips: Option<PathBuf>,
+}
+
+impl CatalogArgs {
+    /// The chips that come with the program, and the user's own.
+    pub(crate) fn catalog(&self) -> Result<Catalog> {
+        let set = |name| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let home = || set("HOME").map(|home| home.join(".config/autarky/chips")).filter(|dir| dir.is_dir());
+        let built_in = Catalog::built_in()?;
+        Ok(match self.chips.clone().or_else(|| set("AUTARKY_CHIPS")).or_else(home) {
+            Some(folder) => built_in.with_folder(&folder)?,
+            None => built_in.clone(),
+        })
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TableArgs {
+    /// Print JSON
+    #[arg(long, conflicts_with = "csv")]
+    pub(crate) json: bool,
+
+    /// Print comma-separated values
+    #[arg(long)]
+    pub(crate) csv: bool,
+}
+
+/// What chips are sorted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SortName {
+    Id,
+    Vendor,
+    Year,
+    Bf16,
+    Fp8,
+    Int8,
+    Memory,
+    Bandwidth,
+    Tdp,
+    Price,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Peaks are dense, in 10^12 operations/s; bandwidth is in 10^9 bytes/s; prices are what somebody once wrote.
+
+Examples:
+  autarky plan chips --class datacenter-accelerator --sort bandwidth
+  autarky plan chips --vendor nvidia --sort year
+  autarky plan chips --csv > chips.csv")]
+pub(crate) struct ChipsArgs {
+    /// Only chips of this vendor, or of a vendor with this in its name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) vendor: Option<String>,
+
+    /// Only chips of this class: datacenter-accelerator, inference-card, workstation-gpu, consumer-gpu, server-cpu,
+    /// desktop-cpu, desktop-soc, laptop-soc or system
+    #[arg(long, value_name = "CLASS")]
+    pub(crate) class: Option<String>,
+
+    /// What to sort by: text and years upwards, figures from the largest
+    #[arg(long, value_name = "BY", default_value = "id")]
+    pub(crate) sort: SortName,
+
+    #[command(flatten)]
+    pub(crate) catalog: CatalogArgs,
+
+    #[command(flatten)]
+    pub(crate) table: TableArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  autarky plan chip nvidia-h100-sxm
+  autarky plan chip 910b3
+  autarky plan chip 'Instinct MI300X' --json | jq .chip.peak_dense_tops")]
+pub(crate) struct ChipArgs {
+    /// An id, a name, or a part that only one chip has
+    pub(crate) name: String,
+
+    #[command(flatten)]
+    pub(crate) catalog: CatalogArgs,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Not legal advice: read the rule itself, whose citation is shown.
+
+Examples:
+  autarky plan rules
+  autarky plan rules --on 2023-12-01
+  autarky plan rules --text | less")]
+pub(crate) struct RulesArgs {
+    /// The day to look at [default: today]
+    #[arg(long, value_name = "DATE")]
+    pub(crate) on: Option<Date>,
+
+    /// Print all that is known of each rule
+    #[arg(long, conflicts_with = "csv")]
+    pub(crate) text: bool,
+
+    #[command(flatten)]
+    pub(crate) table: TableArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+With a chip, a figure that is given takes the place of the chip's.
+This is arithmetic on published figures, not legal advice.
+
+Examples:
+  autarky plan policy h20-96 --on 2025-05-01
+  autarky plan policy --tpp 4700 --die-area 800 --dram-bandwidth 4000 --io-bandwidth 900
+  autarky plan policy a100-sxm-80 --io-bandwidth 462      # an A100 with its links cut")]
+pub(crate) struct PolicyArgs {
+    /// An id, a name, or a part that only one chip has
+    #[arg(value_name = "CHIP")]
+    pub(crate) name: Option<String>,
+
+    /// Total Processing Performance: the largest of dense 10^12 operations/s x bit length over data types
+    #[arg(long, value_name = "N")]
+    pub(crate) tpp: Option<f64>,
+
+    /// Area of the logic dies, mm^2
+    #[arg(long, value_name = "MM2")]
+    pub(crate) die_area: Option<f64>,
+
+    /// Bandwidth of the memory on the package, GB/s
+    #[arg(long, value_name = "GB/S")]
+    pub(crate) dram_bandwidth: Option<f64>,
+
+    /// Bandwidth of the links to other chips and to the host, both directions together, GB/s
+    #[arg(long, value_name = "GB/S")]
+    pub(crate) io_bandwidth: Option<f64>,
+
+    /// Bandwidth of a memory stack over its area, GB/s/mm^2: judges the stack by itself, too
+    #[arg(long, value_name = "N")]
+    pub(crate) hbm_density: Option<f64>,
+
+    /// Neither designed nor marketed for data centres [default: as the chip is, and figures alone are for data centres]
+    #[arg(long)]
+    pub(crate) consumer: bool,
+
+    /// The day to look at [default: today]
+    #[arg(long, value_name = "DATE")]
+    pub(crate) on: Option<Date>,
+
+    #[command(flatten)]
+    pub(crate) catalog: CatalogArgs,
+
+    #[command(flatten)]
+    pub(crate) table: TableArgs,
+}

@@ -1,0 +1,21 @@
+//! `autarky plan`
+
+mod chip;
+mod chips;
+mod policy;
+mod rules;
+mod table;
+mod verdict;
+
+use anyhow::Result;
+
+use crate::args::PlanCommand;
+
+pub(super) fn run(command: &PlanCommand) -> Result<()> {
+    match command {
+        PlanCommand::Chips(args) => chips::run(args),
+        PlanCommand::Chip(args) => chip::run(args),
+        PlanCommand::Rules(args) => rules::run(args),
+        PlanCommand::Policy(args) => policy::run(args),
+    }
+}
