@@ -4,12 +4,14 @@
 //! | --- | --- |
 //! | `tidy` | checks the house rules that the compiler and clippy do not know |
 //! | `fuzz` | builds the targets of `fuzz/` with coverage and runs each for a while |
+//! | `fit-plan` | fits the planner to its measured runs, and writes how well it predicts those left out |
 //! | `bench-peers` | times autarky beside other engines in turns, and writes a receipt and the README's table |
 //!
 //! A chore prints what is wrong and what to do, and exits non-zero.
 
 mod fuzz;
 mod peers;
+mod plan;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -31,6 +33,8 @@ enum Chore {
     Tidy,
     /// Build the fuzz targets with coverage and run each of them.
     Fuzz(fuzz::FuzzArgs),
+    /// Fit the planner to the measured runs of the tree, and write how well it predicts those left out.
+    FitPlan(plan::PlanArgs),
     /// Time autarky beside other engines in turns, and write a receipt and the README's table of speeds.
     BenchPeers(peers::PeersArgs),
 }
@@ -40,6 +44,7 @@ fn main() -> ExitCode {
     let done = match args.chore {
         Chore::Tidy => tidy::run(&root()),
         Chore::Fuzz(args) => fuzz::run(&root(), &args),
+        Chore::FitPlan(args) => plan::run(&root(), &args),
         Chore::BenchPeers(args) => peers::run(&root(), &args),
     };
     match done {

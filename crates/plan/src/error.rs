@@ -38,3 +38,18 @@ pub enum FindError {
     #[error("{asked:?} may be any of {}; give one of these", candidates.join(", "))]
     Ambiguous { asked: String, candidates: Vec<String> },
 }
+
+/// Why nothing can be predicted.
+#[derive(Clone, Debug, PartialEq, Error)]
+#[non_exhaustive]
+#[allow(missing_docs)] // The messages say it.
+pub enum Error {
+    #[error(transparent)]
+    Data(#[from] DataError),
+    #[error(transparent)]
+    Find(#[from] FindError),
+    #[error(
+        "the fitted efficiencies are unreadable or fit no runs: make data/fit.json anew with `cargo xtask fit-plan`"
+    )]
+    Fit,
+}

@@ -17,11 +17,15 @@ pub mod confidence;
 mod data;
 pub mod date;
 mod error;
+pub mod fit;
+pub mod model;
 pub mod policy;
+pub mod predict;
 mod read;
+pub mod runs;
 
 pub use chips::{Catalog, Chip, DataType};
 pub use confidence::Confidence;
 pub use date::Date;
-pub use error::{DataError, FindError};
+pub use error::{DataError, Error, FindError};
 pub use policy::{Figures, RuleBook, Verdict};

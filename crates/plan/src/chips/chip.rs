@@ -34,6 +34,8 @@ pub struct Chip {
     pub die_area_mm2: Option<f64>,
     /// Caches and scratchpads that all cores share, MB.
     pub on_chip_memory_mb: Option<f64>,
+    /// Devices that software sees in one chip, where they are several.
+    pub dies: Option<u8>,
     /// Total Processing Performance as it is stated; [`Chip::tpp`] computes it.
     pub tpp: Option<f64>,
     /// The data type that it comes from.

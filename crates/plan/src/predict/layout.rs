@@ -1,0 +1,88 @@
+//! A model cut over devices.
+
+use crate::chips::Chip;
+
+use super::{Format, Stack};
+
+/// What software sees of a chip: one die, with its share of the chip's figures.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Device {
+    /// Operations/s of products in the model's format.
+    pub peak: f64,
+    /// Operations/s of half precision.
+    pub half: f64,
+    /// Bytes/s of memory.
+    pub bandwidth: f64,
+    /// Bytes of memory.
+    pub memory: f64,
+    /// Bytes/s of the scale-up link, each direction.
+    pub link: f64,
+    /// Bytes/s of the network between scale-up domains, each direction.
+    pub network: f64,
+    /// Devices in a scale-up domain.
+    pub domain: f64,
+    /// Devices in one chip as it is counted.
+    pub per_chip: f64,
+}
+
+impl Device {
+    /// The device that `stack` sees on `chip` with a model in `format`; the missing figure's name where one is needed.
+    pub fn of(chip: &Chip, format: &Format, stack: &Stack) -> Result<Device, &'static str> {
+        let (mut peak, mut half) = format.peaks(chip).ok_or("a peak in peak_dense_tops")?;
+        let mut bandwidth = chip.memory.bandwidth_gb_s.ok_or("memory.bandwidth_gb_s")? * 1e9;
+        let per_chip = f64::from(chip.dies.unwrap_or(1).max(1));
+        if stack.cpu_only && !chip.class.is_cpu() {
+            // Cores draw about 110 of 400 GB/s on an M2 Max, and reach 1.5 of 13.6 TFLOP/s.
+            bandwidth *= 0.27;
+            peak *= 0.15;
+            half *= 0.15;
+        }
+        if stack.half_only {
+            let kernels = if chip.class.is_datacentre() { stack.kernels.0 } else { stack.kernels.1 };
+            peak = peak.min(half) * kernels;
+            half *= 0.7 * kernels;
+        }
+        let link = chip.interconnect.gb_s_per_direction.unwrap_or(25.0).max(16.0) * 1e9;
+        // 200 Gb/s a device until 2021, then 400, and 800 from 2025 on.
+        let network = match chip.year {
+            Some(year) if year >= 2025 => 100e9,
+            Some(year) if year >= 2022 => 50e9,
+            _ => 25e9,
+        };
+        Ok(Device {
+            peak: peak / per_chip,
+            half: half / per_chip,
+            bandwidth: bandwidth / per_chip,
+            memory: chip.memory.capacity_gib.unwrap_or(16.0) * f64::from(1u32 << 30) / per_chip,
+            link: link / per_chip,
+            network,
+            domain: f64::from(chip.interconnect.max_scale_up_devices.unwrap_or(8).max(1)) * per_chip,
+            per_chip,
+        })
+    }
+}
+
+/// How a served model is cut over devices.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Layout {
+    /// Devices that software sees, all replicas together.
+    pub devices: f64,
+    /// Devices over which a layer is cut.
+    pub tensor: f64,
+    /// Stages of the pipeline.
+    pub pipeline: f64,
+    /// Whether experts are spread over all devices, instead of over those of a replica.
+    pub expert_parallel: bool,
+}
+
+impl Layout {
+    /// Copies of the attention layers.
+    pub fn replicas(&self) -> f64 {
+        (self.devices / (self.tensor * self.pipeline)).floor().max(1.0)
+    }
+
+    /// Devices that hold one copy of the experts.
+    pub fn expert_devices(&self) -> f64 {
+        if self.expert_parallel { self.devices } else { self.tensor * self.pipeline }
+    }
+}

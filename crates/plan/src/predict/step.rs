@@ -1,0 +1,214 @@
+//! One step of inference: a batch goes through all layers once.
+
+use super::{Device, Format, Layout, Stack};
+use crate::model::Model;
+
+/// What fitting learns of inference. Shares are of the data sheet's figure.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Efficiencies {
+    /// Share of the peak that products reach.
+    pub products: f64,
+    /// Share of the bandwidth that weights and cache are read at.
+    pub bandwidth: f64,
+    /// Seconds a layer for launches and the small ops between products.
+    pub launch_s: f64,
+    /// Seconds a step for scheduling, sampling and detokenising in a Python server.
+    pub scheduling_s: f64,
+    /// Seconds of an all-reduce of nothing between two devices.
+    pub latency_s: f64,
+    /// Share of the scale-up link that an all-reduce reaches.
+    pub all_reduce: f64,
+    /// Share of the link that tokens travel to their experts at.
+    pub all_to_all: f64,
+    /// Share of the half-precision peak that attention reaches.
+    pub attention: f64,
+    /// Tokens accepted for each token that is guessed, before later guesses count less.
+    pub accepted: f64,
+    /// Share of the memory left by weights that the cache can use.
+    pub cache: f64,
+    /// Batches' worth of time that a burst loses at its two ends.
+    pub ends: f64,
+}
+
+impl Efficiencies {
+    /// How many there are.
+    pub const COUNT: usize = 11;
+
+    /// Their names, in order.
+    pub const NAMES: [&'static str; Self::COUNT] = [
+        "products",
+        "bandwidth",
+        "launch_s",
+        "scheduling_s",
+        "latency_s",
+        "all_reduce",
+        "all_to_all",
+        "attention",
+        "accepted",
+        "cache",
+        "ends",
+    ];
+
+    /// What is expected before any run is looked at.
+    pub const PRIOR: [f64; Self::COUNT] = [0.6, 0.65, 12e-6, 2e-3, 10e-6, 0.6, 0.5, 0.35, 0.75, 1.0, 0.6];
+
+    /// From logarithms.
+    pub fn from_logs(logs: &[f64; Self::COUNT]) -> Efficiencies {
+        let [
+            products,
+            bandwidth,
+            launch_s,
+            scheduling_s,
+            latency_s,
+            all_reduce,
+            all_to_all,
+            attention,
+            accepted,
+            cache,
+            ends,
+        ] = logs.map(f64::exp);
+        Efficiencies {
+            products,
+            bandwidth,
+            launch_s,
+            scheduling_s,
+            latency_s,
+            all_reduce,
+            all_to_all,
+            attention,
+            accepted,
+            cache,
+            ends,
+        }
+    }
+}
+
+/// What one step holds, over all devices.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Step {
+    /// Tokens.
+    pub tokens: f64,
+    /// Sequences that they belong to, each with a cache of its own.
+    pub sequences: f64,
+    /// Positions that a token sees.
+    pub context: f64,
+    /// Whether each sequence has one new token (or a few guesses); otherwise prompts are filled.
+    pub decoding: bool,
+    /// Bytes of a number of cache.
+    pub cache_bytes: f64,
+}
+
+/// Where the seconds of a step go. Products and attention take the greater of computing and reading, smoothly.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StepTime {
+    /// Computing products.
+    pub compute: f64,
+    /// Reading weights.
+    pub memory: f64,
+    /// Attention.
+    pub attention: f64,
+    /// Messages between devices.
+    pub communication: f64,
+    /// Launches.
+    pub launches: f64,
+    /// Scheduling between steps.
+    pub scheduling: f64,
+}
+
+impl StepTime {
+    /// Products: the greater of computing and reading, smoothly.
+    pub fn products(&self) -> f64 {
+        smooth_max(self.compute, self.memory)
+    }
+
+    /// The whole step.
+    pub fn total(&self) -> f64 {
+        self.products() + self.attention + self.communication + self.launches + self.scheduling
+    }
+
+    /// What takes most of it.
+    pub fn bottleneck(&self) -> &'static str {
+        let parts = [
+            (self.compute, "computing products"),
+            (self.memory, "reading weights"),
+            (self.attention, "attention and its cache"),
+            (self.communication, "messages between devices"),
+            (self.launches, "launches"),
+            (self.scheduling, "scheduling"),
+        ];
+        parts.iter().max_by(|a, b| a.0.total_cmp(&b.0)).map_or("", |p| p.1)
+    }
+}
+
+/// (a⁴ + b⁴)^¼: at least the greater, and at most 19 % above it.
+pub(crate) fn smooth_max(a: f64, b: f64) -> f64 {
+    let (a, b) = (a * a, b * b);
+    (a * a + b * b).sqrt().sqrt()
+}
+
+/// Experts are multiplied with fewer rows each than dense weights are.
+const EXPERT_ROWS: f64 = 1.25;
+
+/// The time of `step`.
+pub fn step(
+    model: &Model,
+    device: &Device,
+    layout: &Layout,
+    format: &Format,
+    stack: &Stack,
+    e: &Efficiencies,
+    step: &Step,
+) -> StepTime {
+    let replicas = layout.replicas();
+    let shard = layout.tensor * layout.pipeline;
+    let tokens = step.tokens / replicas;
+    let weight = format.weight_bytes();
+
+    let mut flops = 2.0 * model.dense * tokens / shard;
+    let mut bytes = model.dense * weight / shard;
+    if let Some(m) = &model.mixture {
+        let routed = if layout.expert_parallel { step.tokens } else { tokens };
+        let devices = layout.expert_devices();
+        flops += EXPERT_ROWS * 2.0 * model.active_experts() * routed / devices;
+        let reached = 1.0 - (1.0 - m.per_token / m.count).powf(routed);
+        bytes += model.experts() * reached * weight / devices;
+    }
+    let compute = flops / (device.peak * e.products);
+    let memory = bytes / (device.bandwidth * e.bandwidth);
+
+    let seen = step.context;
+    let attention_flops = model.attention_flops(seen, step.decoding) * tokens / shard;
+    let cache_shards = layout.tensor.min(model.kv_heads) * layout.pipeline;
+    let cache = if step.decoding {
+        // A sparse reader still scans all keys' indexes.
+        let share = if model.sparse.is_some() { 0.6 } else { 1.0 };
+        model.cache(seen) * share * step.sequences / replicas
+    } else {
+        model.cache(1.0) * tokens
+    };
+    let attention = smooth_max(
+        attention_flops / (device.half * e.attention),
+        cache * step.cache_bytes / cache_shards / (device.bandwidth * e.bandwidth),
+    );
+
+    let mut communication = 0.0;
+    if layout.tensor > 1.0 {
+        let share = 2.0 * (layout.tensor - 1.0) / layout.tensor;
+        let bytes = share * tokens * model.width * 2.0;
+        communication += 2.0
+            * model.layers
+            * (e.latency_s * (1.0 + layout.tensor.log2()) / 2.0 + bytes / (device.link * e.all_reduce));
+    }
+    if let Some(m) = model.mixture.filter(|_| layout.expert_parallel) {
+        let bytes = tokens * m.per_token * model.width * 1.5;
+        communication += 2.0 * m.layers * (1.5 * e.latency_s + bytes / (device.link * e.all_to_all));
+    }
+    StepTime {
+        compute,
+        memory,
+        attention,
+        communication,
+        launches: model.layers * e.launch_s * if model.mixture.is_some() { 1.5 } else { 1.0 },
+        scheduling: e.scheduling_s * stack.scheduling,
+    }
+}

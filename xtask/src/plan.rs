@@ -1,0 +1,160 @@
+//! `fit-plan`: fits the planner to the measured runs of the tree, says how well it predicts what it has not seen, and
+//! writes a receipt.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use autarky_plan::fit::{CrossReport, CrossRow, Effort, Fits, LeftOut, cross_validate, refit};
+use autarky_plan::runs::Kind;
+use clap::Args;
+
+#[derive(Args)]
+pub(crate) struct PlanArgs {
+    /// Changes of the kernel's scales that a search tries.
+    #[arg(long, default_value_t = 500)]
+    steps: usize,
+    /// Folds of the outer cross-validation.
+    #[arg(long, default_value_t = 4)]
+    folds: usize,
+    /// Where random numbers start.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// What it costs the search to move a scale by a factor of e.
+    #[arg(long, default_value_t = 0.004)]
+    caution: f64,
+    /// Start the final search from the stored kernel instead of anew.
+    #[arg(long)]
+    warm: bool,
+    /// Only validate and calibrate; leave efficiencies and kernel as they are stored.
+    #[arg(long)]
+    keep: bool,
+    /// Only fit; leave the intervals as they are stored.
+    #[arg(long)]
+    no_cross: bool,
+}
+
+const SHARE: f64 = 0.8;
+
+pub(crate) fn run(root: &Path, args: &PlanArgs) -> Result<()> {
+    let path = root.join("crates/plan/data/fit.json");
+    let stored: Option<Fits> = fs::read_to_string(&path).ok().and_then(|t| serde_json::from_str(&t).ok());
+    let effort = Effort { steps: args.steps, seed: args.seed, caution: args.caution };
+    let mut fits = match (&stored, args.keep) {
+        (Some(fits), true) => fits.clone(),
+        _ => refit(stored.as_ref().filter(|_| args.warm), effort).context("the runs cannot be fitted")?,
+    };
+    if !args.no_cross {
+        let documents = cross_validate(LeftOut::Documents, args.folds, effort)?;
+        let chips = cross_validate(LeftOut::Chips, args.folds, effort)?;
+        let mut intervals = documents.intervals(SHARE);
+        intervals.extend(chips.intervals(SHARE));
+        let (training, inference) = intervals.into_iter().partition(|i| i.kind == "train");
+        fits.training.intervals = training;
+        fits.inference.intervals = inference;
+        let text = report(&documents, &chips, args);
+        println!("{text}");
+        fs::write(root.join("bench/receipts/plan-accuracy.md"), text)?;
+        fs::write(root.join("bench/receipts/plan-accuracy.csv"), rows(&documents, &chips))?;
+    }
+    fs::write(&path, serde_json::to_string_pretty(&fits)? + "\n")?;
+    Ok(())
+}
+
+fn rows(documents: &CrossReport, chips: &CrossReport) -> String {
+    let mut out = String::from("left_out,kind,id,chip,ln_error,ln_error_physics_only,sigma,document\n");
+    for (name, report) in [("document", documents), ("chip", chips)] {
+        for r in &report.rows {
+            let _ = writeln!(
+                out,
+                "{name},{},{},{},{:.4},{:.4},{:.4},\"{}\"",
+                r.kind.name(),
+                r.id,
+                r.chip,
+                r.error,
+                r.physics_error,
+                r.sigma,
+                r.document.replace('"', "'")
+            );
+        }
+    }
+    out
+}
+
+/// |predicted / measured − 1| of a logarithm of measured / predicted.
+fn relative(error: f64) -> f64 {
+    ((-error).exp() - 1.0).abs()
+}
+
+fn quantile(values: &mut [f64], q: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let at = (q * (values.len().saturating_sub(1)) as f64).round() as usize;
+    values.get(at).copied().unwrap_or(f64::NAN)
+}
+
+fn line(out: &mut String, name: &str, rows: &[&CrossRow]) {
+    let mut errors: Vec<f64> = rows.iter().map(|r| relative(r.error)).collect();
+    let mut physics: Vec<f64> = rows.iter().map(|r| relative(r.physics_error)).collect();
+    let (median, tail) = (quantile(&mut errors, 0.5), quantile(&mut errors, 0.9));
+    let _ = writeln!(
+        out,
+        "| {name} | {} | {:.1} % | {:.1} % | {:.1} | {:.1} % |",
+        rows.len(),
+        100.0 * median,
+        100.0 * tail,
+        tail / median,
+        100.0 * quantile(&mut physics, 0.5),
+    );
+}
+
+fn report(documents: &CrossReport, chips: &CrossReport, args: &PlanArgs) -> String {
+    let mut out = String::from("# How well the planner predicts what it has not seen\n\n");
+    let _ = writeln!(
+        out,
+        "Made by `cargo xtask fit-plan --steps {} --folds {} --seed {}`. Nested cross-validation: documents (or chips) \
+         are dealt into {} folds; efficiencies and the kernel's scales are searched without any run of a fold; then each \
+         document (or chip) of the fold is predicted by a regression that has seen all others. Errors are \
+         |predicted / measured − 1|. Every run is in `plan-accuracy.csv`.\n",
+        args.steps, args.folds, args.seed, args.folds
+    );
+    for (title, report) in [("Whole documents left out", documents), ("Whole chips left out", chips)] {
+        let _ = writeln!(
+            out,
+            "## {title}\n\n| kind | runs | median error | 90th percentile | their ratio | median, physics alone |\n| --- | --- | --- | --- | --- | --- |"
+        );
+        let all: Vec<&CrossRow> = report.rows.iter().collect();
+        for kind in Kind::ALL {
+            let of: Vec<&CrossRow> = all.iter().copied().filter(|r| r.kind == kind).collect();
+            line(&mut out, kind.name(), &of);
+            if kind == Kind::Decode {
+                let single: Vec<&CrossRow> = of.iter().copied().filter(|r| r.single).collect();
+                line(&mut out, "decode, one sequence", &single);
+            }
+        }
+        line(&mut out, "all", &all);
+        let _ = writeln!(
+            out,
+            "\n| kind | coverage of 80 % intervals | median width upwards |\n| --- | --- | --- |"
+        );
+        for (kind, share, width) in report.coverage(SHARE) {
+            let _ = writeln!(out, "| {} | {:.1} % | +{:.0} % |", kind.name(), 100.0 * share, 100.0 * width);
+        }
+        out.push('\n');
+    }
+    let mut by: BTreeMap<(&str, &str), Vec<f64>> = BTreeMap::new();
+    for r in &documents.rows {
+        by.entry((r.chip.as_str(), r.kind.name())).or_default().push(relative(r.error));
+    }
+    out.push_str("## By chip (documents left out)\n\n| chip | kind | runs | median error |\n| --- | --- | --- | --- |\n");
+    for ((chip, kind), mut errors) in by {
+        let _ = writeln!(
+            out,
+            "| {chip} | {kind} | {} | {:.1} % |",
+            errors.len(),
+            100.0 * quantile(&mut errors, 0.5)
+        );
+    }
+    out
+}
