@@ -60,7 +60,7 @@ impl Matrix {
             }
             let (head, tail) = row.split_at_mut(i);
             let pivot = tail.first().copied()? - dot(head, head);
-            if !(pivot > 1e-12) {
+            if pivot.is_nan() || pivot <= 1e-12 {
                 return None;
             }
             tail.fill(0.0);
@@ -162,8 +162,8 @@ mod tests {
         }
         let b: Vec<f64> = (0..n).map(|i| (i as f64).sin()).collect();
         let x = cholesky.solve(&b);
-        for i in 0..n {
-            assert!((dot(m.row(i), &x) - b[i]).abs() < 1e-10);
+        for (i, b) in b.iter().enumerate() {
+            assert!((dot(m.row(i), &x) - b).abs() < 1e-10);
         }
         assert!(Matrix::symmetric(2, |i, j| if i == j { 1.0 } else { 2.0 }).cholesky().is_none());
     }

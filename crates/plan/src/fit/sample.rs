@@ -1,9 +1,6 @@
 //! A job in numbers: the physics' answer, how it depends on each efficiency, and what the job is like.
 
-use crate::chips::Chip;
-use crate::predict::{
-    Device, Efficiencies, Load, StepTime, TrainingEfficiencies, decode, prefill, serve, train,
-};
+use crate::predict::{Deployment, Device, Efficiencies, Load, StepTime, TrainingEfficiencies, train};
 use crate::runs::{Job, Kind, Setup};
 
 /// What a job shares with others, as hashes: equal or not.
@@ -87,9 +84,9 @@ pub(crate) fn sample(job: &Job, logs: &[f64]) -> Result<Sample, &'static str> {
 
 /// What the physics say of a job, with efficiencies of those logarithms.
 pub(crate) fn physics(job: &Job, logs: &[f64]) -> Result<Physics, &'static str> {
-    let device = Device::of(&job.chip, &job.format, &job.stack)?;
     match &job.setup {
         Setup::Training(t) => {
+            let device = Device::of(&job.chip, &job.format, &job.stack)?;
             let logs: &[f64; TrainingEfficiencies::COUNT] = logs.try_into().map_err(|_| "efficiencies")?;
             let time = train(&job.model, &device, t, &TrainingEfficiencies::from_logs(logs));
             let share = |s: f64| 4.0 * s / time.iteration_s;
@@ -120,7 +117,9 @@ pub(crate) fn physics(job: &Job, logs: &[f64]) -> Result<Physics, &'static str> 
         Setup::Inference { layout, load, shared, batch, .. } => {
             let logs: &[f64; Efficiencies::COUNT] = logs.try_into().map_err(|_| "efficiencies")?;
             let e = Efficiencies::from_logs(logs);
-            let run = Inference { job, device: &device, layout, load, shared: *shared, batch: *batch };
+            let Job { model, chip, format, stack, .. } = job;
+            let deployment = Deployment::new(model, chip, format, stack, *layout)?;
+            let run = Inference { kind: job.kind, deployment, load, shared: *shared, batch: *batch };
             let (rate, in_flight, slots, prompts, time) = run.rate(&e);
             let ideal = Efficiencies {
                 products: 1.0,
@@ -162,9 +161,8 @@ pub(crate) fn physics(job: &Job, logs: &[f64]) -> Result<Physics, &'static str> 
 }
 
 struct Inference<'a> {
-    job: &'a Job,
-    device: &'a Device,
-    layout: &'a crate::predict::Layout,
+    kind: Kind,
+    deployment: Deployment<'a>,
     load: &'a Load,
     shared: bool,
     batch: Option<f64>,
@@ -173,45 +171,26 @@ struct Inference<'a> {
 impl Inference<'_> {
     /// Tokens/s over all chips, what is in flight, slots for sequences, the share of prompts in the time, and a step.
     fn rate(&self, e: &Efficiencies) -> (f64, f64, f64, f64, StepTime) {
-        let Job { model, format, stack, .. } = self.job;
-        match self.job.kind {
+        let load = self.load;
+        match self.kind {
             Kind::Prefill if !self.shared => {
-                let (rate, tokens, time) = prefill(
-                    model,
-                    self.device,
-                    self.layout,
-                    format,
-                    stack,
-                    self.batch,
-                    self.load.input,
-                    self.load.prefix_hit,
-                    e,
-                );
+                let (rate, tokens, time) =
+                    self.deployment.prefill(self.batch, load.input, load.prefix_hit, e);
                 (rate, tokens, tokens, 1.0, time)
             }
             Kind::Prefill | Kind::Decode => {
                 let batch = self.batch.unwrap_or(1.0);
-                let context = self.load.input + self.load.output / 2.0;
-                let (rate, time) =
-                    decode(model, self.device, self.layout, format, stack, batch, context, self.shared, e);
+                let context = load.input + load.output / 2.0;
+                let (rate, time) = self.deployment.decode(batch, context, self.shared, e);
                 (rate, batch, batch, if self.shared { 1.0 } else { 0.0 }, time)
             }
             _ => {
-                let big = is_big(&self.job.chip);
-                let s = serve(model, self.device, self.layout, format, stack, big, self.load, e);
-                let decoding = s.decode.total();
-                let prompts = (s.per_token_s - decoding).max(0.0) / s.per_token_s;
+                let s = self.deployment.serve(load, e);
+                let prompts = (s.per_token_s - s.decode.total()).max(0.0) / s.per_token_s;
                 (s.output_per_s, s.batch, s.slots, prompts, s.decode)
             }
         }
     }
-}
-
-/// Chips on which servers run more sequences unless they are told otherwise.
-pub(crate) fn is_big(chip: &Chip) -> bool {
-    chip.memory.capacity_gib.is_some_and(|g| g >= 90.0)
-        || chip.peak_dense_tops.fp8.is_some_and(|p| p >= 900.0)
-            && chip.memory.capacity_gib.is_some_and(|g| g >= 78.0)
 }
 
 fn labels(job: &Job) -> Labels {

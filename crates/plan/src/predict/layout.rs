@@ -3,6 +3,7 @@
 use crate::chips::Chip;
 
 use super::{Format, Stack};
+use crate::model::Model;
 
 /// What software sees of a chip: one die, with its share of the chip's figures.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -84,5 +85,39 @@ impl Layout {
     /// Devices that hold one copy of the experts.
     pub fn expert_devices(&self) -> f64 {
         if self.expert_parallel { self.devices } else { self.tensor * self.pipeline }
+    }
+}
+
+/// A model on devices, ready to be asked for times.
+#[derive(Clone, Copy, Debug)]
+pub struct Deployment<'a> {
+    /// The model.
+    pub model: &'a Model,
+    /// Its number format.
+    pub format: &'a Format,
+    /// The software.
+    pub stack: &'a Stack,
+    /// One device.
+    pub device: Device,
+    /// How the model is cut over them.
+    pub layout: Layout,
+    /// Whether servers run more sequences on the chip unless they are told otherwise: those of 90 GB, and of Hopper's
+    /// speed (vLLM's defaults).
+    pub big: bool,
+}
+
+impl<'a> Deployment<'a> {
+    /// A deployment on `chip`; the missing figure's name where one is needed.
+    pub fn new(
+        model: &'a Model,
+        chip: &Chip,
+        format: &'a Format,
+        stack: &'a Stack,
+        layout: Layout,
+    ) -> Result<Deployment<'a>, &'static str> {
+        let device = Device::of(chip, format, stack)?;
+        let gib = chip.memory.capacity_gib.unwrap_or(0.0);
+        let fast = chip.peak_dense_tops.fp8.is_some_and(|p| p >= 900.0);
+        Ok(Deployment { model, format, stack, device, layout, big: gib >= 90.0 || fast && gib >= 78.0 })
     }
 }

@@ -16,9 +16,9 @@ mod step;
 mod train;
 
 pub use format::{Compute, Format};
-pub use layout::{Device, Layout};
+pub use layout::{Deployment, Device, Layout};
 pub use memory::{Recompute, TrainingMemory, activation_bytes, training_memory};
-pub use serve::{Load, Serving, decode, prefill, serve};
+pub use serve::{Load, Serving};
 pub use stack::Stack;
-pub use step::{Efficiencies, Step, StepTime, step};
+pub use step::{Efficiencies, Step, StepTime};
 pub use train::{Training, TrainingEfficiencies, TrainingTime, train};

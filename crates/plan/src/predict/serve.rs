@@ -1,7 +1,6 @@
 //! Clients, batches and prompts: from the time of a step to tokens per second.
 
-use super::{Device, Efficiencies, Format, Layout, Stack, Step, StepTime, step};
-use crate::model::Model;
+use super::{Deployment, Efficiencies, Format, Stack, Step, StepTime};
 
 /// What clients ask for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,161 +57,123 @@ fn cache_bytes(format: &Format, stack: &Stack) -> f64 {
     if small && stack.small_cache { 1.0 } else { 2.0 }
 }
 
-/// Continuous batching in a steady state: each step decodes one token of every sequence, and as many prompts are filled
-/// as answers end. Throughput is batch / (decode step + prompts a step).
-#[allow(clippy::too_many_arguments)] // They are what a prediction is of.
-pub fn serve(
-    model: &Model,
-    device: &Device,
-    layout: &Layout,
-    format: &Format,
-    stack: &Stack,
-    big: bool,
-    load: &Load,
-    e: &Efficiencies,
-) -> Serving {
-    let replicas = layout.replicas();
-    let bytes = cache_bytes(format, stack);
-    let weights = model.total() * format.weight_bytes() * if layout.expert_parallel { 1.0 } else { replicas };
-    let memory = device.memory * layout.devices;
-    let free = (memory * USABLE - weights).max(memory * 0.02);
-    // Tensor ranks beyond the heads hold copies.
-    let copies = (layout.tensor / model.kv_heads).max(1.0);
-    let sequence = model.cache(load.input + 0.6 * load.output) * bytes * copies;
-    let slots = (free / sequence * e.cache).max(1.0);
+impl Deployment<'_> {
+    /// Continuous batching in a steady state: each step decodes one token of every sequence, and as many prompts are filled
+    /// as answers end. Throughput is batch / (decode step + prompts a step).
+    pub fn serve(&self, load: &Load, e: &Efficiencies) -> Serving {
+        let Deployment { model, format, stack, device, layout, big } = self;
+        let replicas = layout.replicas();
+        let bytes = cache_bytes(format, stack);
+        let weights =
+            model.total() * format.weight_bytes() * if layout.expert_parallel { 1.0 } else { replicas };
+        let memory = device.memory * layout.devices;
+        let free = (memory * USABLE - weights).max(memory * 0.02);
+        // Tensor ranks beyond the heads hold copies.
+        let copies = (layout.tensor / model.kv_heads).max(1.0);
+        let sequence = model.cache(load.input + 0.6 * load.output) * bytes * copies;
+        let slots = (free / sequence * e.cache).max(1.0);
 
-    let wanted = load.concurrency.or(load.burst).unwrap_or(1024.0 * replicas);
-    let default = if big { stack.sequences.0 } else { stack.sequences.1 };
-    let most = slots.min(load.max_sequences.unwrap_or(default) * replicas);
-    let batch = smooth_min(wanted, most).max(1.0);
+        let wanted = load.concurrency.or(load.burst).unwrap_or(1024.0 * replicas);
+        let default = if *big { stack.sequences.0 } else { stack.sequences.1 };
+        let most = slots.min(load.max_sequences.unwrap_or(default) * replicas);
+        let batch = smooth_min(wanted, most).max(1.0);
 
-    let decode = step(
-        model,
-        device,
-        layout,
-        format,
-        stack,
-        e,
-        &Step {
-            tokens: batch * (1.0 + 0.7 * load.speculation),
-            sequences: batch,
-            context: load.input + load.output / 2.0,
-            decoding: true,
-            cache_bytes: bytes,
-        },
-    );
-    let new = load.input * (1.0 - load.prefix_hit);
-    let prefill_tokens = (CHUNK * replicas).min(new * batch).max(1.0);
-    let prefill = step(
-        model,
-        device,
-        layout,
-        format,
-        stack,
-        e,
-        &Step {
-            tokens: prefill_tokens,
-            sequences: replicas,
-            context: load.input / 2.0,
-            decoding: false,
-            cache_bytes: bytes,
-        },
-    );
-    // A chunk shares its step's launches and scheduling with decoding.
-    let prompt_token = (prefill.total() - 0.5 * (prefill.launches + prefill.scheduling)) / prefill_tokens;
-    let accepted = 1.0 + e.accepted * load.speculation / (1.0 + 0.15 * load.speculation);
-    let decoding = decode.total() / accepted;
-    let prompts = batch * prompt_token * new / load.output;
-    // Apart, the slower of the two sides decides, and neither has all devices.
-    let per_token_s = if load.disaggregated { 1.4 * decoding.max(prompts) } else { decoding + prompts };
-    let mut output_per_s = batch / per_token_s;
-    if let Some(requests) = load.burst.filter(|n| load.concurrency.is_none() && *n < 5.0 * batch) {
-        output_per_s *= requests / (requests + e.ends * batch);
+        let decode = self.step(
+            e,
+            &Step {
+                tokens: batch * (1.0 + 0.7 * load.speculation),
+                sequences: batch,
+                context: load.input + load.output / 2.0,
+                decoding: true,
+                cache_bytes: bytes,
+            },
+        );
+        let new = load.input * (1.0 - load.prefix_hit);
+        let prefill_tokens = (CHUNK * replicas).min(new * batch).max(1.0);
+        let prefill = self.step(
+            e,
+            &Step {
+                tokens: prefill_tokens,
+                sequences: replicas,
+                context: load.input / 2.0,
+                decoding: false,
+                cache_bytes: bytes,
+            },
+        );
+        // A chunk shares its step's launches and scheduling with decoding.
+        let prompt_token = (prefill.total() - 0.5 * (prefill.launches + prefill.scheduling)) / prefill_tokens;
+        let accepted = 1.0 + e.accepted * load.speculation / (1.0 + 0.15 * load.speculation);
+        let decoding = decode.total() / accepted;
+        let prompts = batch * prompt_token * new / load.output;
+        // Apart, the slower of the two sides decides, and neither has all devices.
+        let per_token_s = if load.disaggregated { 1.4 * decoding.max(prompts) } else { decoding + prompts };
+        let mut output_per_s = batch / per_token_s;
+        if let Some(requests) = load.burst.filter(|n| load.concurrency.is_none() && *n < 5.0 * batch) {
+            output_per_s *= requests / (requests + e.ends * batch);
+        }
+        if let Some(rate) = load.rate.filter(|r| *r > 0.0) {
+            output_per_s = harsh_min(output_per_s, rate * load.output);
+        }
+        Serving {
+            output_per_s,
+            batch,
+            slots,
+            per_token_s,
+            prompt_s: prefill.total() * (new * replicas / prefill_tokens).max(1.0),
+            decode,
+            prefill,
+            prefill_tokens,
+        }
     }
-    if let Some(rate) = load.rate.filter(|r| *r > 0.0) {
-        output_per_s = harsh_min(output_per_s, rate * load.output);
-    }
-    Serving {
-        output_per_s,
-        batch,
-        slots,
-        per_token_s,
-        prompt_s: prefill.total() * (new * replicas / prefill_tokens).max(1.0),
-        decode,
-        prefill,
-        prefill_tokens,
-    }
-}
 
-/// Prompts alone: input tokens/s over all devices, tokens of a step, and the step.
-pub fn prefill(
-    model: &Model,
-    device: &Device,
-    layout: &Layout,
-    format: &Format,
-    stack: &Stack,
-    batch: Option<f64>,
-    input: f64,
-    prefix_hit: f64,
-    e: &Efficiencies,
-) -> (f64, f64, StepTime) {
-    let replicas = layout.replicas();
-    let tokens = match replicas > 1.0 {
-        true => CHUNK * replicas,
-        false => (batch.unwrap_or(4.0) * input).min(2.0 * CHUNK),
-    };
-    let time = step(
-        model,
-        device,
-        layout,
-        format,
-        stack,
-        e,
-        &Step {
-            tokens,
-            sequences: replicas,
-            context: input / 2.0,
-            decoding: false,
-            cache_bytes: cache_bytes(format, stack),
-        },
-    );
-    (tokens / time.total() / (1.0 - 0.95 * prefix_hit), tokens, time)
-}
-
-/// Answers alone: tokens/s over all devices, and the step. `shared`: all tokens are of one sequence.
-pub fn decode(
-    model: &Model,
-    device: &Device,
-    layout: &Layout,
-    format: &Format,
-    stack: &Stack,
-    batch: f64,
-    context: f64,
-    shared: bool,
-    e: &Efficiencies,
-) -> (f64, StepTime) {
-    // Too few sequences to fill a pipeline run through its stages one after another.
-    let mut layout = *layout;
-    if layout.pipeline > 1.0 && batch < 2.0 * layout.pipeline {
-        layout.devices = (layout.devices / layout.pipeline).max(1.0);
-        layout.pipeline = 1.0;
+    /// Prompts alone: input tokens/s over all devices, tokens of a step, and the step.
+    pub fn prefill(
+        &self,
+        batch: Option<f64>,
+        input: f64,
+        prefix_hit: f64,
+        e: &Efficiencies,
+    ) -> (f64, f64, StepTime) {
+        let Deployment { format, stack, layout, .. } = self;
+        let replicas = layout.replicas();
+        let tokens = match replicas > 1.0 {
+            true => CHUNK * replicas,
+            false => (batch.unwrap_or(4.0) * input).min(2.0 * CHUNK),
+        };
+        let time = self.step(
+            e,
+            &Step {
+                tokens,
+                sequences: replicas,
+                context: input / 2.0,
+                decoding: false,
+                cache_bytes: cache_bytes(format, stack),
+            },
+        );
+        (tokens / time.total() / (1.0 - 0.95 * prefix_hit), tokens, time)
     }
-    let time = step(
-        model,
-        device,
-        &layout,
-        format,
-        stack,
-        e,
-        &Step {
-            tokens: batch,
-            sequences: if shared { 1.0 } else { batch },
-            context,
-            decoding: true,
-            cache_bytes: cache_bytes(format, stack),
-        },
-    );
-    (batch / time.total(), time)
+
+    /// Answers alone: tokens/s over all devices, and the step. `shared`: all tokens are of one sequence.
+    pub fn decode(&self, batch: f64, context: f64, shared: bool, e: &Efficiencies) -> (f64, StepTime) {
+        // Too few sequences to fill a pipeline run through its stages one after another.
+        let mut serial = *self;
+        let layout = &mut serial.layout;
+        if layout.pipeline > 1.0 && batch < 2.0 * layout.pipeline {
+            layout.devices = (layout.devices / layout.pipeline).max(1.0);
+            layout.pipeline = 1.0;
+        }
+        let time = serial.step(
+            e,
+            &Step {
+                tokens: batch,
+                sequences: if shared { 1.0 } else { batch },
+                context,
+                decoding: true,
+                cache_bytes: cache_bytes(self.format, self.stack),
+            },
+        );
+        (batch / time.total(), time)
+    }
 }
 
 /// At most the smaller, and at least 92 % of it.

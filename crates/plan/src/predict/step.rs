@@ -1,7 +1,6 @@
 //! One step of inference: a batch goes through all layers once.
 
-use super::{Device, Format, Layout, Stack};
-use crate::model::Model;
+use super::Deployment;
 
 /// What fitting learns of inference. Shares are of the data sheet's figure.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -149,66 +148,61 @@ pub(crate) fn smooth_max(a: f64, b: f64) -> f64 {
 /// Experts are multiplied with fewer rows each than dense weights are.
 const EXPERT_ROWS: f64 = 1.25;
 
-/// The time of `step`.
-pub fn step(
-    model: &Model,
-    device: &Device,
-    layout: &Layout,
-    format: &Format,
-    stack: &Stack,
-    e: &Efficiencies,
-    step: &Step,
-) -> StepTime {
-    let replicas = layout.replicas();
-    let shard = layout.tensor * layout.pipeline;
-    let tokens = step.tokens / replicas;
-    let weight = format.weight_bytes();
+impl Deployment<'_> {
+    /// The time of `step`.
+    pub fn step(&self, e: &Efficiencies, step: &Step) -> StepTime {
+        let Deployment { model, format, stack, device, layout, .. } = self;
+        let replicas = layout.replicas();
+        let shard = layout.tensor * layout.pipeline;
+        let tokens = step.tokens / replicas;
+        let weight = format.weight_bytes();
 
-    let mut flops = 2.0 * model.dense * tokens / shard;
-    let mut bytes = model.dense * weight / shard;
-    if let Some(m) = &model.mixture {
-        let routed = if layout.expert_parallel { step.tokens } else { tokens };
-        let devices = layout.expert_devices();
-        flops += EXPERT_ROWS * 2.0 * model.active_experts() * routed / devices;
-        let reached = 1.0 - (1.0 - m.per_token / m.count).powf(routed);
-        bytes += model.experts() * reached * weight / devices;
-    }
-    let compute = flops / (device.peak * e.products);
-    let memory = bytes / (device.bandwidth * e.bandwidth);
+        let mut flops = 2.0 * model.dense * tokens / shard;
+        let mut bytes = model.dense * weight / shard;
+        if let Some(m) = &model.mixture {
+            let routed = if layout.expert_parallel { step.tokens } else { tokens };
+            let devices = layout.expert_devices();
+            flops += EXPERT_ROWS * 2.0 * model.active_experts() * routed / devices;
+            let reached = 1.0 - (1.0 - m.per_token / m.count).powf(routed);
+            bytes += model.experts() * reached * weight / devices;
+        }
+        let compute = flops / (device.peak * e.products);
+        let memory = bytes / (device.bandwidth * e.bandwidth);
 
-    let seen = step.context;
-    let attention_flops = model.attention_flops(seen, step.decoding) * tokens / shard;
-    let cache_shards = layout.tensor.min(model.kv_heads) * layout.pipeline;
-    let cache = if step.decoding {
-        // A sparse reader still scans all keys' indexes.
-        let share = if model.sparse.is_some() { 0.6 } else { 1.0 };
-        model.cache(seen) * share * step.sequences / replicas
-    } else {
-        model.cache(1.0) * tokens
-    };
-    let attention = smooth_max(
-        attention_flops / (device.half * e.attention),
-        cache * step.cache_bytes / cache_shards / (device.bandwidth * e.bandwidth),
-    );
+        let seen = step.context;
+        let attention_flops = model.attention_flops(seen, step.decoding) * tokens / shard;
+        let cache_shards = layout.tensor.min(model.kv_heads) * layout.pipeline;
+        let cache = if step.decoding {
+            // A sparse reader still scans all keys' indexes.
+            let share = if model.sparse.is_some() { 0.6 } else { 1.0 };
+            model.cache(seen) * share * step.sequences / replicas
+        } else {
+            model.cache(1.0) * tokens
+        };
+        let attention = smooth_max(
+            attention_flops / (device.half * e.attention),
+            cache * step.cache_bytes / cache_shards / (device.bandwidth * e.bandwidth),
+        );
 
-    let mut communication = 0.0;
-    if layout.tensor > 1.0 {
-        let share = 2.0 * (layout.tensor - 1.0) / layout.tensor;
-        let bytes = share * tokens * model.width * 2.0;
-        communication += 2.0
-            * model.layers
-            * (e.latency_s * (1.0 + layout.tensor.log2()) / 2.0 + bytes / (device.link * e.all_reduce));
-    }
-    if let Some(m) = model.mixture.filter(|_| layout.expert_parallel) {
-        let bytes = tokens * m.per_token * model.width * 1.5;
-        communication += 2.0 * m.layers * (1.5 * e.latency_s + bytes / (device.link * e.all_to_all));
-    }
-    StepTime {
-        compute,
-        memory,
-        attention,
-        communication,
-        launches: model.layers * e.launch_s * if model.mixture.is_some() { 1.5 } else { 1.0 },
-        scheduling: e.scheduling_s * stack.scheduling,
+        let mut communication = 0.0;
+        if layout.tensor > 1.0 {
+            let share = 2.0 * (layout.tensor - 1.0) / layout.tensor;
+            let bytes = share * tokens * model.width * 2.0;
+            communication += 2.0
+                * model.layers
+                * (e.latency_s * (1.0 + layout.tensor.log2()) / 2.0 + bytes / (device.link * e.all_reduce));
+        }
+        if let Some(m) = model.mixture.filter(|_| layout.expert_parallel) {
+            let bytes = tokens * m.per_token * model.width * 1.5;
+            communication += 2.0 * m.layers * (1.5 * e.latency_s + bytes / (device.link * e.all_to_all));
+        }
+        StepTime {
+            compute,
+            memory,
+            attention,
+            communication,
+            launches: model.layers * e.launch_s * if model.mixture.is_some() { 1.5 } else { 1.0 },
+            scheduling: e.scheduling_s * stack.scheduling,
+        }
     }
 }
