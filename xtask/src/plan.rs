@@ -51,9 +51,7 @@ pub(crate) fn run(root: &Path, args: &PlanArgs) -> Result<()> {
         let chips = cross_validate(LeftOut::Chips, args.folds, effort)?;
         let mut intervals = documents.intervals(SHARE);
         intervals.extend(chips.intervals(SHARE));
-        let (training, inference) = intervals.into_iter().partition(|i| i.kind == "train");
-        fits.training.intervals = training;
-        fits.inference.intervals = inference;
+        fits.intervals = intervals;
         let text = report(&documents, &chips, args);
         println!("{text}");
         fs::write(root.join("bench/receipts/plan-accuracy.md"), text)?;

@@ -54,7 +54,7 @@ pub struct CrossReport {
 /// Predicts every run that comes with the program without it, its document or its chip.
 pub fn cross_validate(what: LeftOut, folds: usize, effort: Effort) -> Result<CrossReport, Error> {
     let mut rows = Vec::new();
-    for side in [Side::Inference, Side::Training] {
+    for side in Side::ALL {
         rows.extend(cross_side(&built_in_runs(side)?, what, folds, effort)?);
     }
     Ok(CrossReport { left_out: what, rows })

@@ -4,13 +4,17 @@ use std::sync::LazyLock;
 
 use super::regression::Regression;
 use super::sample::{Sample, Side, sample};
-use super::stored::{Fit, Fits, built_in_runs, select};
+use super::stored::{Fit, Fits, Interval, built_in_runs, select};
 use crate::Error;
 use crate::chips::{Catalog, Chip};
+use crate::predict::{Efficiencies, TrainingEfficiencies};
 use crate::runs::{Job, Row};
 
 /// Standard deviations of an interval that no runs calibrate.
 const UNCALIBRATED: f64 = 1.5;
+
+/// Whether a run of that id and document is kept.
+type Keep<'a> = &'a dyn Fn(&str, &str) -> bool;
 
 /// What a prediction rests on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,11 +59,11 @@ pub struct Prediction {
 
 /// Predicts rates of jobs.
 pub struct Predictor {
-    inference: Half,
-    training: Half,
+    sides: [Fitted; 3],
+    intervals: Vec<Interval>,
 }
 
-struct Half {
+struct Fitted {
     fit: Fit,
     regression: Regression,
     /// Chips of the runs, and their vendors.
@@ -80,37 +84,41 @@ impl Predictor {
 
     /// A predictor that knows `own` runs besides those that come with the program.
     pub fn new(fits: &Fits, own: &[Row], catalog: &Catalog) -> Result<Predictor, Error> {
+        let of = |side| Fitted::new(side, fits.of(side), own, catalog);
         Ok(Predictor {
-            inference: Half::new(Side::Inference, &fits.inference, own, catalog)?,
-            training: Half::new(Side::Training, &fits.training, own, catalog)?,
+            sides: [of(Side::Serving)?, of(Side::Local)?, of(Side::Training)?],
+            intervals: fits.intervals.clone(),
         })
     }
 
-    fn half(&self, side: Side) -> &Half {
-        match side {
-            Side::Inference => &self.inference,
-            Side::Training => &self.training,
-        }
+    /// The fitted efficiencies of servers.
+    pub fn efficiencies(&self) -> Efficiencies {
+        let [serving, ..] = &self.sides;
+        let logs = <&[f64; Efficiencies::COUNT]>::try_from(serving.fit.efficiencies.as_slice());
+        Efficiencies::from_logs(logs.unwrap_or(&Efficiencies::PRIOR.map(f64::ln)))
     }
 
-    /// Logarithms of the fitted efficiencies of inference.
-    pub fn inference_logs(&self) -> &[f64] {
-        &self.inference.fit.efficiencies
-    }
-
-    /// Logarithms of the fitted efficiencies of training.
-    pub fn training_logs(&self) -> &[f64] {
-        &self.training.fit.efficiencies
+    /// The fitted efficiencies of training.
+    pub fn training_efficiencies(&self) -> TrainingEfficiencies {
+        let [.., training] = &self.sides;
+        let logs = <&[f64; TrainingEfficiencies::COUNT]>::try_from(training.fit.efficiencies.as_slice());
+        TrainingEfficiencies::from_logs(logs.unwrap_or(&TrainingEfficiencies::PRIOR.map(f64::ln)))
     }
 
     /// The rate of `job`. An error names the figure of the chip that is missing.
     pub fn predict(&self, job: &Job) -> Result<Prediction, &'static str> {
-        self.half(Side::of(job.kind)).predict(job)
+        let [serving, local, training] = &self.sides;
+        let side = match Side::of(job) {
+            Side::Serving => serving,
+            Side::Local => local,
+            Side::Training => training,
+        };
+        side.predict(job, &self.intervals)
     }
 }
 
-impl Half {
-    fn new(side: Side, fit: &Fit, own: &[Row], catalog: &Catalog) -> Result<Half, Error> {
+impl Fitted {
+    fn new(side: Side, fit: &Fit, own: &[Row], catalog: &Catalog) -> Result<Fitted, Error> {
         let mut runs = built_in_runs(side)?;
         let more = select(side, own.iter(), catalog);
         runs.jobs.extend(more.jobs);
@@ -130,7 +138,7 @@ impl Half {
         }
         let regression = Regression::fit(&fit.kernel, samples, &residuals).ok_or(Error::Fit)?;
         let seen = runs.jobs.iter().map(|j| (j.chip.id.clone(), j.chip.vendor.clone())).collect();
-        Ok(Half { fit: fit.clone(), regression, seen, range })
+        Ok(Fitted { fit: fit.clone(), regression, seen, range })
     }
 
     fn basis(&self, chip: &Chip) -> Basis {
@@ -143,12 +151,11 @@ impl Half {
         }
     }
 
-    fn predict(&self, job: &Job) -> Result<Prediction, &'static str> {
+    fn predict(&self, job: &Job, intervals: &[Interval]) -> Result<Prediction, &'static str> {
         let s = sample(job, &self.fit.efficiencies)?;
         let (mean, variance) = self.regression.predict(&s);
         let basis = self.basis(&job.chip);
         let stratum = if matches!(basis, Basis::Chip(_)) { "chip" } else { "family" };
-        let intervals = &self.fit.intervals;
         let factor = intervals
             .iter()
             .find(|i| i.kind == job.kind.name() && i.basis == stratum)

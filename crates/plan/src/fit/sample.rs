@@ -35,19 +35,31 @@ pub(crate) struct Sample {
 /// A part of the physics that has efficiencies of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
-    Inference,
+    /// Servers, for many clients.
+    Serving,
+    /// Programs that run a model for one user, without a server in Python.
+    Local,
+    /// Training.
     Training,
 }
 
 impl Side {
-    pub(crate) fn of(kind: Kind) -> Side {
-        if kind == Kind::Train { Side::Training } else { Side::Inference }
+    /// All of them.
+    pub(crate) const ALL: [Side; 3] = [Side::Serving, Side::Local, Side::Training];
+
+    pub(crate) fn of(job: &Job) -> Side {
+        match job.kind {
+            Kind::Train => Side::Training,
+            _ if job.stack.local => Side::Local,
+            _ => Side::Serving,
+        }
     }
 
     /// Logarithms of what is expected of its efficiencies.
     pub(crate) fn prior(self) -> Vec<f64> {
         match self {
-            Side::Inference => Efficiencies::PRIOR.map(f64::ln).to_vec(),
+            Side::Serving => Efficiencies::PRIOR.map(f64::ln).to_vec(),
+            Side::Local => Efficiencies::LOCAL_PRIOR.map(f64::ln).to_vec(),
             Side::Training => TrainingEfficiencies::PRIOR.map(f64::ln).to_vec(),
         }
     }
@@ -131,6 +143,8 @@ pub(crate) fn physics(job: &Job, logs: &[f64]) -> Result<Physics, &'static str> 
                 all_to_all: 1e9,
                 attention: 1.0,
                 ends: 0.0,
+                grouped: 1.0,
+                latent: 1.0,
                 // Guesses and room in the cache stay what they are: they are no share of a peak.
                 ..e
             };

@@ -200,7 +200,15 @@ pub(crate) fn search(runs: &Runs, logs: &[f64], start: Option<&Kernel>, effort: 
         chips: runs.by_chip(),
     };
     let features: Vec<Vec<f64>> = samples.iter().map(|s| s.features.clone()).collect();
-    let fresh = Kernel::start(&features, logs.len(), if runs.side == Side::Training { 0.1 } else { 0.2 });
+    let fresh = Kernel::start(
+        &features,
+        logs.len(),
+        match runs.side {
+            Side::Training => 0.1,
+            Side::Local => 0.15,
+            Side::Serving => 0.2,
+        },
+    );
     // A kernel has some eighty scales and there are about a hundred documents: moves have to pay for themselves.
     let loss_of = |kernel: &Kernel| state.loss(kernel) + effort.caution * kernel.distance(&fresh);
     let mut best = match start {
@@ -230,11 +238,11 @@ pub(crate) fn search(runs: &Runs, logs: &[f64], start: Option<&Kernel>, effort: 
     Some(best)
 }
 
-/// Efficiencies, kernel and intervals for `runs`: what is stored in the tree.
+/// Efficiencies and kernel for `runs`: what is stored in the tree.
 pub(crate) fn fit(runs: &Runs, start: Option<&Kernel>, effort: Effort) -> Option<Fit> {
     let logs = efficiencies(runs);
     let kernel = search(runs, &logs, start, effort)?;
-    Some(Fit { efficiencies: logs, kernel, intervals: Vec::new() })
+    Some(Fit { efficiencies: logs, kernel })
 }
 
 /// Fits again from the runs that come with the program, starting from what is stored, or anew.
@@ -243,13 +251,10 @@ pub fn refit(start: Option<&super::Fits>, effort: Effort) -> Result<super::Fits,
         let runs = super::stored::built_in_runs(side)?;
         fit(&runs, start.map(|f| &f.kernel), effort).ok_or(crate::Error::Fit)
     };
-    let mut fits = super::Fits {
-        inference: of(Side::Inference, start.map(|s| &s.inference))?,
+    Ok(super::Fits {
+        serving: of(Side::Serving, start.map(|s| &s.serving))?,
+        local: of(Side::Local, start.map(|s| &s.local))?,
         training: of(Side::Training, start.map(|s| &s.training))?,
-    };
-    if let Some(start) = start {
-        fits.inference.intervals.clone_from(&start.inference.intervals);
-        fits.training.intervals.clone_from(&start.training.intervals);
-    }
-    Ok(fits)
+        intervals: start.map(|s| s.intervals.clone()).unwrap_or_default(),
+    })
 }

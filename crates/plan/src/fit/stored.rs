@@ -9,16 +9,20 @@ use super::sample::Side;
 use super::search::Runs;
 use crate::Error;
 use crate::chips::Catalog;
-use crate::runs::{self, Kind, Quantity, interpret};
+use crate::runs::{self, Quantity, interpret};
 
-/// Both sides' fits.
+/// All fits, and how wide intervals are.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fits {
-    /// Prefill, decode and serving.
-    pub inference: Fit,
+    /// Prefill, decode and serving by servers.
+    pub serving: Fit,
+    /// Prefill and decode by programs for one user.
+    pub local: Fit,
     /// Training.
     pub training: Fit,
+    /// How wide intervals are.
+    pub intervals: Vec<Interval>,
 }
 
 /// What fitting found.
@@ -29,8 +33,6 @@ pub struct Fit {
     pub efficiencies: Vec<f64>,
     /// The corrections' covariance.
     pub kernel: Kernel,
-    /// How wide intervals are.
-    pub intervals: Vec<Interval>,
 }
 
 /// How many of the regression's standard deviations make an interval that covers 80 % of what is left out.
@@ -50,6 +52,14 @@ pub struct Interval {
 const TEXT: &str = include_str!("../../data/fit.json");
 
 impl Fits {
+    pub(crate) fn of(&self, side: Side) -> &Fit {
+        match side {
+            Side::Serving => &self.serving,
+            Side::Local => &self.local,
+            Side::Training => &self.training,
+        }
+    }
+
     /// The fits that come with the program.
     pub fn built_in() -> Result<&'static Fits, Error> {
         static FITS: LazyLock<Option<Fits>> = LazyLock::new(|| serde_json::from_str(TEXT).ok());
@@ -68,10 +78,10 @@ pub(crate) fn built_in_runs(side: Side) -> Result<Runs, Error> {
 pub(crate) fn select<'a>(side: Side, rows: impl Iterator<Item = &'a runs::Row>, catalog: &Catalog) -> Runs {
     let mut out = Runs { side, jobs: vec![], targets: vec![], ids: vec![], documents: vec![] };
     for row in rows {
-        if Kind::named(&row.kind).is_none_or(|k| Side::of(k) != side) {
+        let Ok((job, measured)) = interpret(row, catalog) else { continue };
+        if Side::of(&job) != side {
             continue;
         }
-        let Ok((job, measured)) = interpret(row, catalog) else { continue };
         let Quantity::Rate(scale) = measured.quantity else { continue };
         if super::sample::physics(&job, &side.prior()).is_err() {
             continue;

@@ -1,6 +1,6 @@
 //! A model cut over devices.
 
-use crate::chips::Chip;
+use crate::chips::{Chip, Class};
 
 use super::{Format, Stack};
 use crate::model::Model;
@@ -33,17 +33,31 @@ impl Device {
         let mut bandwidth = chip.memory.bandwidth_gb_s.ok_or("memory.bandwidth_gb_s")? * 1e9;
         let per_chip = f64::from(chip.dies.unwrap_or(1).max(1));
         if stack.cpu_only && !chip.class.is_cpu() {
-            // Cores draw about 110 of 400 GB/s on an M2 Max, and reach 1.5 of 13.6 TFLOP/s.
-            bandwidth *= 0.27;
-            peak *= 0.15;
-            half *= 0.15;
+            // Cores draw about 130 of 400 GB/s on an M2 Max, and reach 2 of 13.6 TFLOP/s.
+            bandwidth *= 0.34;
+            peak *= 0.2;
+            half *= 0.2;
         }
         if stack.half_only {
-            let kernels = if chip.class.is_datacentre() { stack.kernels.0 } else { stack.kernels.1 };
-            peak = peak.min(half) * kernels;
-            half *= 0.7 * kernels;
+            peak = peak.min(half);
+            half *= 0.7;
+            let share = stack.on_big_cards;
+            if chip.class.is_datacentre() || chip.class == Class::WorkstationGpu {
+                peak *= share.0;
+                half *= share.0;
+            }
+            if chip.class.is_datacentre() {
+                bandwidth *= share.1;
+                if chip.peak_dense_tops.fp8.is_some() {
+                    // Instructions of the generation before reach some 60 % of Hopper's peak (arXiv:2402.13499).
+                    peak *= 0.6;
+                    half *= 0.6;
+                }
+            }
         }
-        let link = chip.interconnect.gb_s_per_direction.unwrap_or(25.0).max(16.0) * 1e9;
+        // Without a link of their own chips talk through the host, at about 0.8 of its link.
+        let host = chip.host_link.gb_s_per_direction.map_or(25.0, |h| 0.8 * h);
+        let link = chip.interconnect.gb_s_per_direction.unwrap_or(host).max(16.0) * 1e9;
         // 200 Gb/s a device until 2021, then 400, and 800 from 2025 on.
         let network = match chip.year {
             Some(year) if year >= 2025 => 100e9,

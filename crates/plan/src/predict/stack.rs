@@ -7,9 +7,11 @@ pub struct Stack {
     pub name: String,
     /// Scheduling between steps, as a share of what a Python server takes.
     pub scheduling: f64,
-    /// Share of the matrix peak that its kernels reach for: on chips for data centres, and on others. Data sheets of
-    /// consumer cards list half-speed accumulation in FP32, which llama.cpp does not use.
-    pub kernels: (f64, f64),
+    /// Whether it runs a model for one user, without a server in Python.
+    pub local: bool,
+    /// Shares of the matrix peak and of the bandwidth that its kernels reach for on cards for data centres and
+    /// workstations: they are written for consumer cards, whose peaks are lower for the same memory.
+    pub on_big_cards: (f64, f64),
     /// Keeps products in half precision whatever the weights' format.
     pub half_only: bool,
     /// Runs on the CPU cores of a chip whose data sheet speaks of its GPU.
@@ -27,7 +29,8 @@ impl Stack {
         let server = Stack {
             name: name.to_ascii_lowercase(),
             scheduling: 1.0,
-            kernels: (1.0, 1.0),
+            local: false,
+            on_big_cards: (1.0, 1.0),
             half_only: false,
             cpu_only: false,
             sequences: (1024.0, 256.0),
@@ -35,10 +38,10 @@ impl Stack {
         };
         match server.name.as_str() {
             "llama.cpp" | "ollama" => {
-                Stack { scheduling: 0.05, kernels: (0.4, 1.2), half_only: true, ..server }
+                Stack { scheduling: 0.05, local: true, on_big_cards: (0.42, 0.6), half_only: true, ..server }
             }
-            "ik_llama" => Stack { scheduling: 0.05, cpu_only: true, ..server },
-            "autarky" => Stack { scheduling: 0.02, cpu_only: true, ..server },
+            "ik_llama" => Stack { scheduling: 0.05, local: true, cpu_only: true, ..server },
+            "autarky" => Stack { scheduling: 0.02, local: true, cpu_only: true, ..server },
             "trtllm" => Stack { sequences: (2048.0, 2048.0), small_cache: true, ..server },
             "sglang" => Stack { sequences: (1024.0, 1024.0), ..server },
             "vllm-ascend" => Stack { sequences: (1024.0, 1024.0), ..server },

@@ -27,11 +27,15 @@ pub struct Efficiencies {
     pub cache: f64,
     /// Batches' worth of time that a burst loses at its two ends.
     pub ends: f64,
+    /// Time of experts' products, against dense ones of the same operations: their rows are few and uneven.
+    pub grouped: f64,
+    /// Share of the half-precision peak that attention over latents reaches when decoding.
+    pub latent: f64,
 }
 
 impl Efficiencies {
     /// How many there are.
-    pub const COUNT: usize = 11;
+    pub const COUNT: usize = 13;
 
     /// Their names, in order.
     pub const NAMES: [&'static str; Self::COUNT] = [
@@ -46,10 +50,17 @@ impl Efficiencies {
         "accepted",
         "cache",
         "ends",
+        "grouped",
+        "latent",
     ];
 
     /// What is expected before any run is looked at.
-    pub const PRIOR: [f64; Self::COUNT] = [0.6, 0.65, 12e-6, 2e-3, 10e-6, 0.6, 0.5, 0.35, 0.75, 1.0, 0.6];
+    pub const PRIOR: [f64; Self::COUNT] =
+        [0.65, 0.65, 12e-6, 2e-3, 10e-6, 0.6, 0.5, 0.35, 0.75, 0.9, 0.6, 1.8, 0.25];
+
+    /// The same of programs that run a model for one user.
+    pub const LOCAL_PRIOR: [f64; Self::COUNT] =
+        [0.85, 0.85, 40e-6, 2e-3, 10e-6, 0.6, 0.5, 0.35, 0.75, 0.9, 0.6, 1.8, 0.25];
 
     /// From logarithms.
     pub fn from_logs(logs: &[f64; Self::COUNT]) -> Efficiencies {
@@ -65,6 +76,8 @@ impl Efficiencies {
             accepted,
             cache,
             ends,
+            grouped,
+            latent,
         ] = logs.map(f64::exp);
         Efficiencies {
             products,
@@ -78,6 +91,8 @@ impl Efficiencies {
             accepted,
             cache,
             ends,
+            grouped,
+            latent,
         }
     }
 }
@@ -145,9 +160,6 @@ pub(crate) fn smooth_max(a: f64, b: f64) -> f64 {
     (a * a + b * b).sqrt().sqrt()
 }
 
-/// Experts are multiplied with fewer rows each than dense weights are.
-const EXPERT_ROWS: f64 = 1.25;
-
 impl Deployment<'_> {
     /// The time of `step`.
     pub fn step(&self, e: &Efficiencies, step: &Step) -> StepTime {
@@ -162,7 +174,7 @@ impl Deployment<'_> {
         if let Some(m) = &model.mixture {
             let routed = if layout.expert_parallel { step.tokens } else { tokens };
             let devices = layout.expert_devices();
-            flops += EXPERT_ROWS * 2.0 * model.active_experts() * routed / devices;
+            flops += e.grouped * 2.0 * model.active_experts() * routed / devices;
             let reached = 1.0 - (1.0 - m.per_token / m.count).powf(routed);
             bytes += model.experts() * reached * weight / devices;
         }
@@ -179,22 +191,27 @@ impl Deployment<'_> {
         } else {
             model.cache(1.0) * tokens
         };
+        let latent = model.latent && step.decoding;
         let attention = smooth_max(
-            attention_flops / (device.half * e.attention),
+            attention_flops / (device.half * if latent { e.latent } else { e.attention }),
             cache * step.cache_bytes / cache_shards / (device.bandwidth * e.bandwidth),
         );
 
         let mut communication = 0.0;
         if layout.tensor > 1.0 {
             let share = 2.0 * (layout.tensor - 1.0) / layout.tensor;
-            let bytes = share * tokens * model.width * 2.0;
+            let bytes = share * tokens * model.width * 2.0 / layout.pipeline;
             communication += 2.0
                 * model.layers
                 * (e.latency_s * (1.0 + layout.tensor.log2()) / 2.0 + bytes / (device.link * e.all_reduce));
         }
         if let Some(m) = model.mixture.filter(|_| layout.expert_parallel) {
-            let bytes = tokens * m.per_token * model.width * 1.5;
-            communication += 2.0 * m.layers * (1.5 * e.latency_s + bytes / (device.link * e.all_to_all));
+            let group = (layout.devices / layout.pipeline).max(1.0);
+            // A token goes once to each device that has one of its experts.
+            let away = (group - 1.0) * (1.0 - (1.0 - 1.0 / group).powf(m.per_token));
+            let bytes = tokens * away * model.width * 1.5 / layout.pipeline;
+            let link = if group <= device.domain { device.link } else { device.link.min(device.network) };
+            communication += 2.0 * m.layers * (1.5 * e.latency_s + bytes / (link * e.all_to_all));
         }
         StepTime {
             compute,

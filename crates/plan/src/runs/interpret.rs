@@ -8,7 +8,7 @@ use super::words::{number_after, number_before};
 use super::{Client, Job, Kind, Measured, Quantity, Row, Setup};
 use crate::chips::{Catalog, Chip};
 use crate::model::Model;
-use crate::predict::{Format, Layout, Load, Recompute, Stack, Training};
+use crate::predict::{Compute, Format, Layout, Load, Recompute, Stack, Training};
 
 /// Why a row cannot be predicted.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -37,6 +37,14 @@ pub fn interpret(row: &Row, chips: &Catalog) -> Result<(Job, Measured), Skip> {
             Format::names().collect::<Vec<_>>().join(", ")
         ))
     })?;
+    if kind != Kind::Train
+        && row.model.name.to_lowercase().contains("gpt-oss")
+        && !format.name.starts_with("gguf")
+    {
+        // Its checkpoints are MXFP4; only chips with FP4 multiply the weights without widening them, by FP8.
+        let wide = if chip.peak_dense_tops.fp4.is_some() { Compute::Fp8 } else { Compute::Half };
+        (format.weight_bits, format.compute) = (4.4, wide);
+    }
     if let Some(gib) = row.model.weights_gib.filter(|g| *g > 0.0) {
         format.weight_bits = 8.0 * gib * f64::from(1u32 << 30) / model.total();
     }
