@@ -197,9 +197,12 @@ pub fn train(model: &Model, device: &super::Device, t: &Training, e: &TrainingEf
     }
     let mut expert = 0.0;
     if let Some(m) = model.mixture.filter(|_| t.expert > 1.0) {
-        let away = (t.expert - 1.0) / t.expert;
-        let bytes = tokens / (t.context * t.tensor) * m.per_token * model.width * 2.0 * away;
-        expert = m.layers / t.pipeline * 4.0 * bytes / (link(t.expert * t.tensor) * e.expert);
+        // A token goes once to each device, and once to each scale-up domain, that has one of its experts.
+        let reached = |groups: f64| (groups - 1.0) * (1.0 - (1.0 - 1.0 / groups).powf(m.per_token));
+        let bytes = tokens / (t.context * t.tensor) * model.width * 2.0;
+        let within = reached(t.expert) / device.link;
+        let between = reached((t.expert / device.domain).max(1.0)) / device.network;
+        expert = m.layers / t.pipeline * 4.0 * bytes * (within + between) / e.expert;
     }
     let launch = layers * e.launch_s * 3.0 * if model.mixture.is_some() { 2.5 } else { 1.0 };
     let micro_s = products + attention + traffic + tensor + context + expert + launch;
@@ -215,7 +218,10 @@ pub fn train(model: &Model, device: &super::Device, t: &Training, e: &TrainingEf
             // Gradients in FP32 are reduced, weights in half precision are gathered.
             false => 6.0 * held,
         };
-        let all = bytes / link(t.devices);
+        // The devices of a domain share what comes over the network, and pass it on over their links.
+        let together = device.network * device.domain.min(8.0);
+        let rate = if t.devices <= device.domain { device.link } else { device.link.min(together) };
+        let all = bytes / rate;
         data = e.data * all + (all - micro * micro_s).max(0.0);
     }
     let optimizer = held / t.data() * 30.0 / device.bandwidth;
