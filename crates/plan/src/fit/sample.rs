@@ -118,7 +118,7 @@ pub(crate) fn physics(job: &Job, logs: &[f64]) -> Result<Physics, &'static str> 
                 share(messages),
                 share(time.traffic_s + time.launch_s),
                 f64::from(u8::from(t.recompute == crate::predict::Recompute::Full)),
-                if job.version > 0.0 { job.version } else { 25.0 },
+                t.released,
             ];
             let peak = if t.small { device.peak } else { device.half };
             let flops = job.model.training_flops(t.length) * if t.adapters_only { 4.0 / 6.0 } else { 1.0 };
@@ -145,13 +145,14 @@ pub(crate) fn physics(job: &Job, logs: &[f64]) -> Result<Physics, &'static str> 
                 ends: 0.0,
                 grouped: 1.0,
                 latent: 1.0,
+                traffic: 0.0,
                 // Guesses and room in the cache stay what they are: they are no share of a peak.
                 ..e
             };
             let limit = run.rate(&ideal).0;
             let serving = job.kind == Kind::Serve;
             let overhead = time.launches + time.scheduling + time.communication;
-            let work = time.compute + time.memory + time.attention;
+            let work = time.compute + time.memory + time.traffic + time.attention;
             let features = vec![
                 (in_flight.max(1.0) / layout.devices).ln(),
                 load.input.max(16.0).ln(),

@@ -40,7 +40,6 @@ impl Device {
         }
         if stack.half_only {
             peak = peak.min(half);
-            half *= 0.7;
             let share = stack.on_big_cards;
             if chip.class.is_datacentre() || chip.class == Class::WorkstationGpu {
                 peak *= share.0;

@@ -31,11 +31,13 @@ pub struct Efficiencies {
     pub grouped: f64,
     /// Share of the half-precision peak that attention over latents reaches when decoding.
     pub latent: f64,
+    /// Bytes of memory traffic between products, for each layer, token and two hidden numbers.
+    pub traffic: f64,
 }
 
 impl Efficiencies {
     /// How many there are.
-    pub const COUNT: usize = 13;
+    pub const COUNT: usize = 14;
 
     /// Their names, in order.
     pub const NAMES: [&'static str; Self::COUNT] = [
@@ -52,15 +54,16 @@ impl Efficiencies {
         "ends",
         "grouped",
         "latent",
+        "traffic",
     ];
 
     /// What is expected before any run is looked at.
     pub const PRIOR: [f64; Self::COUNT] =
-        [0.65, 0.65, 12e-6, 2e-3, 10e-6, 0.6, 0.5, 0.35, 0.75, 0.9, 0.6, 1.8, 0.25];
+        [0.65, 0.65, 12e-6, 2e-3, 10e-6, 0.6, 0.5, 0.35, 0.75, 0.9, 0.6, 1.8, 0.25, 5.0];
 
     /// The same of programs that run a model for one user.
     pub const LOCAL_PRIOR: [f64; Self::COUNT] =
-        [0.85, 0.85, 40e-6, 2e-3, 10e-6, 0.6, 0.5, 0.35, 0.75, 0.9, 0.6, 1.8, 0.25];
+        [0.85, 0.85, 40e-6, 2e-3, 10e-6, 0.6, 0.5, 0.6, 0.75, 0.9, 0.6, 1.8, 0.25, 5.0];
 
     /// From logarithms.
     pub fn from_logs(logs: &[f64; Self::COUNT]) -> Efficiencies {
@@ -78,6 +81,7 @@ impl Efficiencies {
             ends,
             grouped,
             latent,
+            traffic,
         ] = logs.map(f64::exp);
         Efficiencies {
             products,
@@ -93,6 +97,7 @@ impl Efficiencies {
             ends,
             grouped,
             latent,
+            traffic,
         }
     }
 }
@@ -119,6 +124,8 @@ pub struct StepTime {
     pub compute: f64,
     /// Reading weights.
     pub memory: f64,
+    /// Memory traffic between products.
+    pub traffic: f64,
     /// Attention.
     pub attention: f64,
     /// Messages between devices.
@@ -137,7 +144,7 @@ impl StepTime {
 
     /// The whole step.
     pub fn total(&self) -> f64 {
-        self.products() + self.attention + self.communication + self.launches + self.scheduling
+        self.products() + self.traffic + self.attention + self.communication + self.launches + self.scheduling
     }
 
     /// What takes most of it.
@@ -145,6 +152,7 @@ impl StepTime {
         let parts = [
             (self.compute, "computing products"),
             (self.memory, "reading weights"),
+            (self.traffic, "memory traffic between products"),
             (self.attention, "attention and its cache"),
             (self.communication, "messages between devices"),
             (self.launches, "launches"),
@@ -207,15 +215,20 @@ impl Deployment<'_> {
         }
         if let Some(m) = model.mixture.filter(|_| layout.expert_parallel) {
             let group = (layout.devices / layout.pipeline).max(1.0);
-            // A token goes once to each device that has one of its experts.
-            let away = (group - 1.0) * (1.0 - (1.0 - 1.0 / group).powf(m.per_token));
-            let bytes = tokens * away * model.width * 1.5 / layout.pipeline;
-            let link = if group <= device.domain { device.link } else { device.link.min(device.network) };
-            communication += 2.0 * m.layers * (1.5 * e.latency_s + bytes / (link * e.all_to_all));
+            // A token goes once to each device, and once to each scale-up domain, that has one of its experts.
+            let reached = |groups: f64| (groups - 1.0) * (1.0 - (1.0 - 1.0 / groups).powf(m.per_token));
+            let within = reached(group) / device.link;
+            let between = reached((group / device.domain).max(1.0)) / device.network;
+            let bytes = tokens * model.width * 1.5 / layout.pipeline;
+            communication +=
+                2.0 * m.layers * (1.5 * e.latency_s + bytes * (within + between) / e.all_to_all);
         }
         StepTime {
             compute,
             memory,
+            traffic: e.traffic * 2.0 * model.layers * tokens * (model.width + 0.5 * model.feed_forward)
+                / shard
+                / device.bandwidth,
             attention,
             communication,
             launches: model.layers * e.launch_s * if model.mixture.is_some() { 1.5 } else { 1.0 },

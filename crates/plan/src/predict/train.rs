@@ -24,13 +24,15 @@ pub struct TrainingEfficiencies {
     pub bubble: f64,
     /// Seconds of launches, a layer and microbatch.
     pub launch_s: f64,
-    /// Time of products of experts, against dense ones of the same operations.
+    /// Time of products of experts, against dense ones of the same operations, with software of January 2026.
     pub grouped: f64,
+    /// By how much software shortens what experts add, a year: the exponent.
+    pub progress: f64,
 }
 
 impl TrainingEfficiencies {
     /// How many there are.
-    pub const COUNT: usize = 10;
+    pub const COUNT: usize = 11;
 
     /// Their names, in order.
     pub const NAMES: [&'static str; Self::COUNT] = [
@@ -44,14 +46,15 @@ impl TrainingEfficiencies {
         "bubble",
         "launch_s",
         "grouped",
+        "progress",
     ];
 
     /// What is expected before any run is looked at.
-    pub const PRIOR: [f64; Self::COUNT] = [0.68, 0.55, 14.0, 0.45, 0.6, 0.35, 0.35, 1.0, 25e-6, 1.3];
+    pub const PRIOR: [f64; Self::COUNT] = [0.68, 0.55, 14.0, 0.45, 0.6, 0.35, 0.35, 1.0, 25e-6, 1.5, 0.4];
 
     /// From logarithms.
     pub fn from_logs(logs: &[f64; Self::COUNT]) -> TrainingEfficiencies {
-        let [half, small, traffic, attention, tensor, expert, data, bubble, launch_s, grouped] =
+        let [half, small, traffic, attention, tensor, expert, data, bubble, launch_s, grouped, progress] =
             logs.map(f64::exp);
         TrainingEfficiencies {
             half,
@@ -64,6 +67,7 @@ impl TrainingEfficiencies {
             bubble,
             launch_s,
             grouped,
+            progress,
         }
     }
 }
@@ -99,6 +103,8 @@ pub struct Training {
     pub adapters_only: bool,
     /// Whether products run in FP8 or FP4.
     pub small: bool,
+    /// When the software is from, in years; such as 25.9.
+    pub released: f64,
 }
 
 impl Training {
@@ -170,8 +176,9 @@ pub fn train(model: &Model, device: &super::Device, t: &Training, e: &TrainingEf
     // Forward is 2 operations a weight and token, each of the two gradients as many.
     let passes = if t.adapters_only { 4.0 } else { 6.0 } + if full { 2.0 } else { 0.0 };
     let rate = if t.small { device.peak * e.small } else { device.half * e.half };
+    let newer = (-e.progress * (t.released - 26.0)).exp();
     let experts = model.active_experts();
-    let products = passes * (model.active() - experts + experts * e.grouped) * tokens / shard / rate;
+    let products = passes * (model.active() - experts + experts * (1.0 + (e.grouped - 1.0).max(0.0) * newer)) * tokens / shard / rate;
     let again = if t.recompute == Recompute::Selective { 8.0 / 6.0 } else { 1.0 };
     let attention = passes / 2.0 * model.attention_flops(t.length / 2.0, false) * tokens * again
         / shard
@@ -202,9 +209,9 @@ pub fn train(model: &Model, device: &super::Device, t: &Training, e: &TrainingEf
         let bytes = tokens / (t.context * t.tensor) * model.width * 2.0;
         let within = reached(t.expert) / device.link;
         let between = reached((t.expert / device.domain).max(1.0)) / device.network;
-        expert = m.layers / t.pipeline * 4.0 * bytes * (within + between) / e.expert;
+        expert = m.layers / t.pipeline * 4.0 * bytes * (within + between) / e.expert * newer;
     }
-    let launch = layers * e.launch_s * 3.0 * if model.mixture.is_some() { 2.5 } else { 1.0 };
+    let launch = layers * e.launch_s * 3.0 * if model.mixture.is_some() { 2.5 * newer } else { 1.0 };
     let micro_s = products + attention + traffic + tensor + context + expert + launch;
     let bubble = (t.pipeline - 1.0) / t.virtual_stages * micro_s * e.bubble;
 

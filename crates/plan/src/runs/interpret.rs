@@ -51,11 +51,10 @@ pub fn interpret(row: &Row, chips: &Catalog) -> Result<(Job, Measured), Skip> {
     let chips = row.count.filter(|n| n.is_finite() && *n > 0.0).ok_or_else(|| skip("no `count` of chips"))?;
     let stack = Stack::named(stack(row));
     let (setup, measured) = match kind {
-        Kind::Train => training(row, &model, chips, &mut format)?,
+        Kind::Train => training(row, &model, chips, &format)?,
         _ => inference(row, kind, &chip, chips)?,
     };
-    let version = number_after(&row.source, "section ").unwrap_or(0.0);
-    Ok((Job { kind, model, chip, chips, format, stack, setup, version }, measured))
+    Ok((Job { kind, model, chip, chips, format, stack, setup }, measured))
 }
 
 fn chip(row: &Row, chips: &Catalog) -> Result<Arc<Chip>, Skip> {
@@ -109,6 +108,13 @@ fn stack(row: &Row) -> &str {
         ("vllm", "vllm"),
     ];
     BY_WORD.iter().find(|(word, _)| has(word)).map_or("other", |(_, name)| name)
+}
+
+/// When training software is from: containers are numbered by year and month.
+fn released(row: &Row) -> f64 {
+    const UNSAID: f64 = 25.0;
+    let version = number_after(&row.source, "section ").filter(|v| (15.0..100.0).contains(v));
+    version.map_or(UNSAID, |v| v.floor() + (v.fract() * 100.0 - 0.5) / 12.0)
 }
 
 /// A number in `parallelism`, or in the first of its `instances`.
@@ -294,7 +300,7 @@ fn names(fields: &[(&str, f64)]) -> String {
     fields.iter().map(|f| f.0).collect::<Vec<_>>().join(", ")
 }
 
-fn training(row: &Row, model: &Model, chips: f64, format: &mut Format) -> Result<(Setup, Measured), Skip> {
+fn training(row: &Row, model: &Model, chips: f64, format: &Format) -> Result<(Setup, Measured), Skip> {
     let get = |name: &str| size(row, name).unwrap_or(1.0);
     let length = row
         .isl
@@ -326,6 +332,7 @@ fn training(row: &Row, model: &Model, chips: f64, format: &mut Format) -> Result
         length,
         recompute,
         adapters_only: text(row, "task").contains("LoRA"),
+        released: released(row),
         small: matches!(format.name.as_str(), "fp8" | "fp4"),
     };
     let steps = size(row, "grad_accum").or(size(row, "micro_num")).unwrap_or(1.0);

@@ -113,6 +113,4 @@ pub struct Job {
     pub stack: Stack,
     /// How it runs.
     pub setup: Setup,
-    /// A version of the software as a number that grows, such as 25.11; 0 where it is unknown.
-    pub version: f64,
 }

@@ -16,8 +16,12 @@ pub(super) fn number_before(text: &str, after: &str) -> Option<f64> {
 }
 
 fn leading_number(text: &str) -> Option<f64> {
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    text.get(..end)?.trim_end_matches('.').parse().ok()
+    let mut dots = 0;
+    let end = text.find(|c: char| {
+        dots += usize::from(c == '.');
+        !c.is_ascii_digit() && c != '.' || dots > 1
+    });
+    text.get(..end.unwrap_or(text.len()))?.trim_end_matches('.').parse().ok()
 }
 
 #[cfg(test)]
@@ -32,6 +36,7 @@ mod tests {
         assert_eq!(number_before(notes, " requests"), Some(384.0));
         assert_eq!(number_before(notes, " % cached"), Some(90.0));
         assert_eq!(number_after("request rate None", "request rate "), None);
+        assert_eq!(number_after("section 26.04.01 of", "section "), Some(26.04));
         assert_eq!(number_before("é% of", "% of"), None);
     }
 }
