@@ -28,6 +28,19 @@ pub struct Kernel {
     pub noise: f64,
 }
 
+/// What is expected of a kernel before its scales are searched.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scales {
+    /// Standard deviation of each part.
+    pub(crate) spread: f64,
+    /// How much efficiencies vary, against a fifth.
+    pub(crate) slopes: f64,
+    /// Sharpness of features in units of their spread.
+    pub(crate) sharpness: f64,
+    /// Standard deviation of a run about its kind.
+    pub(crate) noise: f64,
+}
+
 /// How many amplitudes there are.
 const PARTS: usize = 13;
 /// How many mixing logits there are.
@@ -35,7 +48,8 @@ const MIXES: usize = 8;
 
 impl Kernel {
     /// Where a search starts.
-    pub(crate) fn start(features: &[Vec<f64>], efficiencies: usize, spread: f64) -> Kernel {
+    pub(crate) fn start(features: &[Vec<f64>], efficiencies: usize, scales: Scales) -> Kernel {
+        let Scales { spread, slopes, sharpness, noise } = scales;
         let width = features.first().map_or(0, Vec::len);
         let n = features.len().max(1) as f64;
         let center = (0..width)
@@ -48,14 +62,14 @@ impl Kernel {
             .collect();
         Kernel {
             center,
-            sharpness: vec![(0.4_f64).ln(); width],
+            sharpness: vec![sharpness.ln(); width],
             amplitudes: vec![spread.ln(); PARTS],
             mixing: vec![-1.0; MIXES],
-            everywhere: vec![(0.2_f64).ln(); efficiencies],
-            by_chip: vec![(0.2_f64).ln(); efficiencies],
-            by_stack: vec![(0.25_f64).ln(); efficiencies],
-            by_format: vec![(0.15_f64).ln(); efficiencies],
-            noise: (0.5 * spread).ln(),
+            everywhere: vec![(0.2 * slopes).ln(); efficiencies],
+            by_chip: vec![(0.2 * slopes).ln(); efficiencies],
+            by_stack: vec![(0.25 * slopes).ln(); efficiencies],
+            by_format: vec![(0.15 * slopes).ln(); efficiencies],
+            noise: noise.ln(),
         }
     }
 

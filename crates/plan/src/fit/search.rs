@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::kernel::Kernel;
+use super::kernel::{Kernel, Scales};
 use super::matrix::Matrix;
 use super::regression::{covariance, inverse, left_out};
 use super::sample::{Sample, Side, sample};
@@ -200,15 +200,12 @@ pub(crate) fn search(runs: &Runs, logs: &[f64], start: Option<&Kernel>, effort: 
         chips: runs.by_chip(),
     };
     let features: Vec<Vec<f64>> = samples.iter().map(|s| s.features.clone()).collect();
-    let fresh = Kernel::start(
-        &features,
-        logs.len(),
-        match runs.side {
-            Side::Training => 0.1,
-            Side::Local => 0.15,
-            Side::Serving => 0.2,
-        },
-    );
+    let scales = match runs.side {
+        Side::Serving => Scales { spread: 0.2, slopes: 0.6, sharpness: 0.5, noise: 0.2 },
+        Side::Local => Scales { spread: 0.15, slopes: 0.8, sharpness: 0.25, noise: 0.075 },
+        Side::Training => Scales { spread: 0.07, slopes: 1.2, sharpness: 0.35, noise: 0.05 },
+    };
+    let fresh = Kernel::start(&features, logs.len(), scales);
     // A kernel has some eighty scales and there are about a hundred documents: moves have to pay for themselves.
     let loss_of = |kernel: &Kernel| state.loss(kernel) + effort.caution * kernel.distance(&fresh);
     let mut best = match start {

@@ -220,8 +220,7 @@ impl Deployment<'_> {
             let within = reached(group) / device.link;
             let between = reached((group / device.domain).max(1.0)) / device.network;
             let bytes = tokens * model.width * 1.5 / layout.pipeline;
-            communication +=
-                2.0 * m.layers * (1.5 * e.latency_s + bytes * (within + between) / e.all_to_all);
+            communication += 2.0 * m.layers * (1.5 * e.latency_s + bytes * (within + between) / e.all_to_all);
         }
         StepTime {
             compute,

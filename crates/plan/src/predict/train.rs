@@ -178,7 +178,10 @@ pub fn train(model: &Model, device: &super::Device, t: &Training, e: &TrainingEf
     let rate = if t.small { device.peak * e.small } else { device.half * e.half };
     let newer = (-e.progress * (t.released - 26.0)).exp();
     let experts = model.active_experts();
-    let products = passes * (model.active() - experts + experts * (1.0 + (e.grouped - 1.0).max(0.0) * newer)) * tokens / shard / rate;
+    let products =
+        passes * (model.active() - experts + experts * (1.0 + (e.grouped - 1.0).max(0.0) * newer)) * tokens
+            / shard
+            / rate;
     let again = if t.recompute == Recompute::Selective { 8.0 / 6.0 } else { 1.0 };
     let attention = passes / 2.0 * model.attention_flops(t.length / 2.0, false) * tokens * again
         / shard
