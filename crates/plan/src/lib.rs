@@ -23,6 +23,7 @@ pub mod policy;
 pub mod predict;
 mod read;
 pub mod runs;
+pub mod simulate;
 
 pub use chips::{Catalog, Chip, DataType};
 pub use confidence::Confidence;
