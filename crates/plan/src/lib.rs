@@ -24,6 +24,7 @@ pub mod predict;
 mod read;
 pub mod runs;
 pub mod simulate;
+pub mod validate;
 
 pub use chips::{Catalog, Chip, DataType};
 pub use confidence::Confidence;

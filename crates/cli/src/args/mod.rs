@@ -14,6 +14,7 @@ use clap_complete::Shell;
 pub(crate) use model::{DTypeName, DeviceArgs, DeviceName, KvArgs, KvName};
 pub(crate) use plan::{
     ChipArgs, ChipsArgs, PlanArgs, PlanCommand, PolicyArgs, RulesArgs, SortName, TableArgs,
+    ValidateArgs,
 };
 pub(crate) use sampling::{SamplingArgs, SpeculateName};
 

@@ -5,6 +5,7 @@ mod chips;
 mod policy;
 mod rules;
 mod table;
+mod validate;
 mod verdict;
 
 use anyhow::Result;
@@ -17,5 +18,6 @@ pub(super) fn run(command: &PlanCommand) -> Result<()> {
         PlanCommand::Chip(args) => chip::run(args),
         PlanCommand::Rules(args) => rules::run(args),
         PlanCommand::Policy(args) => policy::run(args),
+        PlanCommand::Validate(args) => validate::run(args),
     }
 }
