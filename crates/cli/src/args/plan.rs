@@ -7,6 +7,8 @@ use anyhow::Result;
 use autarky_plan::{Catalog, Date};
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::ClaimsArgs;
+
 #[derive(Debug, Args)]
 #[command(
     disable_help_subcommand = true,
@@ -34,6 +36,8 @@ pub(crate) enum PlanCommand {
     Rules(RulesArgs),
     /// Say what each export rule says of a chip, or of figures
     Policy(PolicyArgs),
+    /// Say what holds of public statements about chips
+    Claims(ClaimsArgs),
     /// Compare predictions with measured runs
     Validate(ValidateArgs),
 }
