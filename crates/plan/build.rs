@@ -8,7 +8,8 @@ fn main() -> io::Result<()> {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
     let mut code = String::new();
-    for (name, folder) in [("CHIPS", "data/chips"), ("RULES", "data/policy/rules")] {
+    for (name, folder) in [("CHIPS", "data/chips"), ("CLAIMS", "data/claims"), ("RULES", "data/policy/rules")]
+    {
         println!("cargo:rerun-if-changed={folder}");
         list(&mut code, name, &root.join(folder))?;
     }

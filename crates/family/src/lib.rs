@@ -5,7 +5,8 @@
 //!
 //! Module map: `families` one file per family · `decoder`, `attention`, `feed_forward` the blocks that they share ·
 //! [`config`] sizes and choices, read from `config.json` and (`gguf`) metadata through `fields` · [`rope`] rotary
-//! angles · `names`, `binding` how weights are made from a checkpoint's tensors · `model` the opened model ·
+//! angles · `names`, `binding` how weights are made from a checkpoint's tensors · `model` the opened model · `outline` a
+//! graph without weights ·
 //! [`mod@convert`] writing models as GGUF files.
 
 #![cfg_attr(
@@ -25,9 +26,11 @@ mod fields;
 mod gguf;
 mod model;
 mod names;
+mod outline;
 pub mod rope;
 
 pub use config::Config;
 pub use convert::{convert, convert_llama2c};
 pub use error::FamilyError;
 pub use model::{Model, TypeUse, known_families};
+pub use outline::{Outline, outline};

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use autarky_format::Source;
 use autarky_graph::{Graph, Tensor, WeightError, Weights};
 use autarky_quant::DType;
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 
 use crate::binding::Binding;
 use crate::config::Config;
@@ -230,18 +230,30 @@ fn from_gguf(
 
 fn from_folder(folder: &Path) -> Result<(&'static Family, Config), FamilyError> {
     let file = folder.join("config.json");
-    let json = |problem: String| FamilyError::Json { file: file.clone(), problem };
-    let object = match serde_json::from_slice(&read_config(&file)?) {
-        Ok(Json::Object(object)) => object,
-        Ok(_) => return Err(json("it holds something else".to_owned())),
-        Err(e) => return Err(json(e.to_string())),
-    };
-    let fields = Fields::json(&file, &object);
+    from_object(&file, &read_object(&file)?)
+}
+
+/// The JSON object that a configuration is.
+pub(crate) fn read_object(file: &Path) -> Result<Map<String, Json>, FamilyError> {
+    let json = |problem: String| FamilyError::Json { file: file.to_owned(), problem };
+    match serde_json::from_slice(&read_config(file)?) {
+        Ok(Json::Object(object)) => Ok(object),
+        Ok(_) => Err(json("it holds something else".to_owned())),
+        Err(e) => Err(json(e.to_string())),
+    }
+}
+
+/// The family and the sizes that a configuration tells of.
+pub(crate) fn from_object(
+    file: &Path,
+    object: &Map<String, Json>,
+) -> Result<(&'static Family, Config), FamilyError> {
+    let fields = Fields::json(file, object);
     let kind = fields
         .text_opt("model_type")?
         .ok_or_else(|| fields.missing("model_type", format!("one of {}", model_types())))?;
     let family =
-        FAMILIES.iter().find(|f| f.model_types.contains(&kind)).ok_or_else(|| unknown(&file, kind))?;
+        FAMILIES.iter().find(|f| f.model_types.contains(&kind)).ok_or_else(|| unknown(file, kind))?;
     Ok((family, (family.from_hugging_face)(&fields)?))
 }
 

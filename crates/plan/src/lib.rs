@@ -13,6 +13,7 @@
 )]
 
 pub mod chips;
+pub mod claims;
 pub mod confidence;
 mod data;
 pub mod date;
@@ -22,7 +23,11 @@ pub mod model;
 pub mod policy;
 pub mod predict;
 mod read;
+pub mod report;
 pub mod runs;
+pub mod service;
+pub mod simulate;
+pub mod validate;
 
 pub use chips::{Catalog, Chip, DataType};
 pub use confidence::Confidence;

@@ -2,6 +2,7 @@
 //! `docs/cli.md` come from these definitions. Each group of flags has a method that checks it and gives the values
 //! that the libraries want.
 
+mod compare;
 mod model;
 mod plan;
 mod sampling;
@@ -11,9 +12,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub(crate) use compare::{ClaimsArgs, HtmlArgs};
 pub(crate) use model::{DTypeName, DeviceArgs, DeviceName, KvArgs, KvName};
 pub(crate) use plan::{
-    ChipArgs, ChipsArgs, PlanArgs, PlanCommand, PolicyArgs, RulesArgs, SortName, TableArgs,
+    CatalogArgs, ChipArgs, ChipsArgs, PlanArgs, PlanCommand, PolicyArgs, RulesArgs, SortName, TableArgs,
+    ValidateArgs,
 };
 pub(crate) use sampling::{SamplingArgs, SpeculateName};
 

@@ -84,7 +84,27 @@ impl Predictor {
 
     /// A predictor that knows `own` runs besides those that come with the program.
     pub fn new(fits: &Fits, own: &[Row], catalog: &Catalog) -> Result<Predictor, Error> {
-        let of = |side| Fitted::new(side, fits.of(side), own, catalog);
+        Predictor::of(fits, own, catalog, &|_, _| true)
+    }
+
+    /// A predictor whose regression has not seen the runs for which `out(id, document)` holds. Efficiencies and the
+    /// kernel's scales, some two hundred numbers, were fitted with them still.
+    pub fn without(fits: &Fits, out: &dyn Fn(&str, &str) -> bool) -> Result<Predictor, Error> {
+        Predictor::of(fits, &[], Catalog::built_in()?, &|id, document| !out(id, document))
+    }
+
+    /// The runs that come with the program and are fitted: ids and documents.
+    pub fn fitted() -> Result<Vec<(String, String)>, Error> {
+        let mut out = Vec::new();
+        for side in [Side::Serving, Side::Local, Side::Training] {
+            let runs = built_in_runs(side)?;
+            out.extend(runs.ids.into_iter().zip(runs.documents));
+        }
+        Ok(out)
+    }
+
+    fn of(fits: &Fits, own: &[Row], catalog: &Catalog, keep: Keep<'_>) -> Result<Predictor, Error> {
+        let of = |side| Fitted::new(side, fits.of(side), own, catalog, keep);
         Ok(Predictor {
             sides: [of(Side::Serving)?, of(Side::Local)?, of(Side::Training)?],
             intervals: fits.intervals.clone(),
@@ -118,8 +138,14 @@ impl Predictor {
 }
 
 impl Fitted {
-    fn new(side: Side, fit: &Fit, own: &[Row], catalog: &Catalog) -> Result<Fitted, Error> {
+    fn new(side: Side, fit: &Fit, own: &[Row], catalog: &Catalog, keep: Keep<'_>) -> Result<Fitted, Error> {
         let mut runs = built_in_runs(side)?;
+        let kept = runs.ids.iter().zip(&runs.documents).enumerate();
+        let kept: Vec<usize> =
+            kept.filter(|(_, (id, document))| keep(id, document)).map(|(i, _)| i).collect();
+        if kept.len() < runs.jobs.len() {
+            runs = runs.part(&kept);
+        }
         let more = select(side, own.iter(), catalog);
         runs.jobs.extend(more.jobs);
         runs.targets.extend(more.targets);

@@ -3,13 +3,17 @@
 //! [`Model::from_graph`] sums a family's graph op by op; [`Model::from_shape`] makes the same sums from published sizes,
 //! for models of which only those are known. Both agree where both are possible (tests/models.rs).
 //!
-//! Module map: `graph` sums over a graph · `shape` sums from published sizes · `catalog` models known by name.
+//! Module map: `graph` sums over a graph · `shape` sums from published sizes · `catalog` models known by name ·
+//! `open` a model from a path or a name · `config` sizes of families that are not known.
 
 mod catalog;
+mod config;
 mod graph;
+mod open;
 mod shape;
 
 pub use catalog::{Models, UnknownModel};
+pub use open::OpenError;
 pub use shape::Shape;
 
 /// The work of a model, in numbers (not bytes) and operations. A multiplication and an addition are two operations.

@@ -2,9 +2,12 @@
 
 mod chip;
 mod chips;
+mod claims;
+mod page;
 mod policy;
 mod rules;
 mod table;
+mod validate;
 mod verdict;
 
 use anyhow::Result;
@@ -17,5 +20,7 @@ pub(super) fn run(command: &PlanCommand) -> Result<()> {
         PlanCommand::Chip(args) => chip::run(args),
         PlanCommand::Rules(args) => rules::run(args),
         PlanCommand::Policy(args) => policy::run(args),
+        PlanCommand::Claims(args) => claims::run(args),
+        PlanCommand::Validate(args) => validate::run(args),
     }
 }

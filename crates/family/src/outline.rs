@@ -1,0 +1,33 @@
+//! A model's graph from its configuration alone, for those who want to know its work and not its words.
+
+use std::path::Path;
+
+use autarky_graph::Graph;
+
+use crate::config::Config;
+use crate::error::FamilyError;
+use crate::model::{from_object, read_object};
+
+/// What a configuration says of a model: all but its weights.
+#[derive(Debug)]
+pub struct Outline {
+    /// The sizes.
+    pub config: Config,
+    /// What the model computes, op by op.
+    pub graph: Graph,
+}
+
+/// The outline of the model whose `config.json` is at `path`, or in the folder there. Weights need not be there, and how
+/// they are stored (`quantization_config`) is not looked at: it does not change what is computed.
+///
+/// # Errors
+/// For files that cannot be read, unknown families, and configurations that make no sense.
+pub fn outline(path: impl AsRef<Path>) -> Result<Outline, FamilyError> {
+    let path = path.as_ref();
+    let file = if path.is_dir() { path.join("config.json") } else { path.to_owned() };
+    let mut object = read_object(&file)?;
+    object.remove("quantization_config");
+    let (family, config) = from_object(&file, &object)?;
+    let graph = (family.graph)(&config).map_err(|source| FamilyError::Graph { file, source })?;
+    Ok(Outline { config, graph })
+}
