@@ -21,4 +21,4 @@ pub use memory::{Recompute, TrainingMemory, activation_bytes, training_memory};
 pub use serve::{Load, Serving};
 pub use stack::Stack;
 pub use step::{Efficiencies, Step, StepTime};
-pub use train::{Training, TrainingEfficiencies, TrainingTime, train};
+pub use train::{LATEST_SOFTWARE, Training, TrainingEfficiencies, TrainingTime, train};

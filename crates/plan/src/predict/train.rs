@@ -72,6 +72,9 @@ impl TrainingEfficiencies {
     }
 }
 
+/// When the newest software that was measured is from, in years: mid 2026.
+pub const LATEST_SOFTWARE: f64 = 26.6;
+
 /// How training is cut over devices, and into microbatches.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Training {

@@ -6,7 +6,7 @@ use super::{Precision, Work};
 use crate::chips::Chip;
 use crate::fit::{Prediction, Predictor};
 use crate::model::Model;
-use crate::predict::{Format, Layout, Load, Recompute, Stack, Training, training_memory};
+use crate::predict::{Format, LATEST_SOFTWARE, Layout, Load, Recompute, Stack, Training, training_memory};
 use crate::runs::{Client, Job, Kind, Setup};
 
 /// What servers leave of a device's memory, and what training leaves for buffers.
@@ -150,7 +150,6 @@ pub fn best(predictor: &Predictor, chip: &Arc<Chip>, work: &Work, chips: f64) ->
         format: format.clone(),
         stack: stack(chip, work.kind),
         setup,
-        version: 0.0,
     };
     if work.kind == Kind::Train {
         let memory = device_memory(chip)? * USABLE * dies(chip);
@@ -242,6 +241,7 @@ fn trainings(chip: &Chip, work: &Work, format: &Format, chips: f64) -> Vec<Train
                 [(false, Recompute::None), (true, Recompute::None), (true, Recompute::Full)]
             {
                 found.push(Training {
+                    released: LATEST_SOFTWARE,
                     devices: chips,
                     tensor,
                     pipeline,
