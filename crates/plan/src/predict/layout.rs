@@ -12,6 +12,8 @@ pub struct Device {
     pub peak: f64,
     /// Operations/s of half precision.
     pub half: f64,
+    /// Operations/s that the software's attention can reach for.
+    pub attention: f64,
     /// Bytes/s of memory.
     pub bandwidth: f64,
     /// Bytes of memory.
@@ -32,28 +34,33 @@ impl Device {
         let (mut peak, mut half) = format.peaks(chip).ok_or("a peak in peak_dense_tops")?;
         let mut bandwidth = chip.memory.bandwidth_gb_s.ok_or("memory.bandwidth_gb_s")? * 1e9;
         let per_chip = f64::from(chip.dies.unwrap_or(1).max(1));
-        if stack.cpu_only && !chip.class.is_cpu() {
+        let big = chip.class.is_datacentre() && !chip.class.is_cpu();
+        let hopper = big && chip.peak_dense_tops.fp8.is_some();
+        if chip.class.is_cpu() {
+            // Sustained shares of what data sheets list, by ik_llama.cpp on an EPYC 9355 and a Ryzen 7950X.
+            peak *= 0.52;
+            half *= 0.05;
+            bandwidth *= 0.6;
+        } else if stack.cpu_only {
             // Cores draw about 130 of 400 GB/s on an M2 Max, and reach 2 of 13.6 TFLOP/s.
-            bandwidth *= 0.34;
-            peak *= 0.2;
-            half *= 0.2;
-        }
-        if stack.half_only {
+            bandwidth *= 0.37;
+            peak *= 0.17;
+            half *= 0.17;
+        } else if stack.half_only {
             peak = peak.min(half);
-            let share = stack.on_big_cards;
-            if chip.class.is_datacentre() || chip.class == Class::WorkstationGpu {
-                peak *= share.0;
-                half *= share.0;
-            }
-            if chip.class.is_datacentre() {
-                bandwidth *= share.1;
-                if chip.peak_dense_tops.fp8.is_some() {
-                    // Instructions of the generation before reach some 60 % of Hopper's peak (arXiv:2402.13499).
-                    peak *= 0.6;
-                    half *= 0.6;
-                }
-            }
+            let (compute, memory) = match () {
+                // Instructions of the generation before reach some 60 % of Hopper's peak (arXiv:2402.13499).
+                () if hopper => (0.25, 0.65),
+                () if big => (0.42, 0.6),
+                () if chip.class == Class::WorkstationGpu => (0.6, 1.0),
+                () => (1.0, 1.0),
+            };
+            peak *= compute;
+            half *= compute;
+            bandwidth *= memory;
         }
+        // FlashAttention-2 reaches on Hopper half the share that it reaches on Ampere (arXiv:2407.08608).
+        let attention = half * if stack.older_attention && hopper { 0.5 } else { 1.0 };
         // Without a link of their own chips talk through the host, at about 0.8 of its link.
         let host = chip.host_link.gb_s_per_direction.map_or(25.0, |h| 0.8 * h);
         let link = chip.interconnect.gb_s_per_direction.unwrap_or(host).max(16.0) * 1e9;
@@ -66,6 +73,7 @@ impl Device {
         Ok(Device {
             peak: peak / per_chip,
             half: half / per_chip,
+            attention: attention / per_chip,
             bandwidth: bandwidth / per_chip,
             memory: chip.memory.capacity_gib.unwrap_or(16.0) * f64::from(1u32 << 30) / per_chip,
             link: link / per_chip,

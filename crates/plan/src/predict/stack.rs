@@ -9,10 +9,9 @@ pub struct Stack {
     pub scheduling: f64,
     /// Whether it runs a model for one user, without a server in Python.
     pub local: bool,
-    /// Shares of the matrix peak and of the bandwidth that its kernels reach for on cards for data centres and
-    /// workstations: they are written for consumer cards, whose peaks are lower for the same memory.
-    pub on_big_cards: (f64, f64),
-    /// Keeps products in half precision whatever the weights' format.
+    /// Whether attention is FlashAttention-2's or older.
+    pub older_attention: bool,
+    /// Keeps products in half precision whatever the weights' format, in kernels written for consumer cards.
     pub half_only: bool,
     /// Runs on the CPU cores of a chip whose data sheet speaks of its GPU.
     pub cpu_only: bool,
@@ -30,19 +29,18 @@ impl Stack {
             name: name.to_ascii_lowercase(),
             scheduling: 1.0,
             local: false,
-            on_big_cards: (1.0, 1.0),
+            older_attention: false,
             half_only: false,
             cpu_only: false,
             sequences: (1024.0, 256.0),
             small_cache: false,
         };
         match server.name.as_str() {
-            "llama.cpp" | "ollama" => {
-                Stack { scheduling: 0.05, local: true, on_big_cards: (0.42, 0.6), half_only: true, ..server }
-            }
+            "llama.cpp" | "ollama" => Stack { scheduling: 0.05, local: true, half_only: true, ..server },
             "ik_llama" => Stack { scheduling: 0.05, local: true, cpu_only: true, ..server },
             "autarky" => Stack { scheduling: 0.02, local: true, cpu_only: true, ..server },
             "trtllm" => Stack { sequences: (2048.0, 2048.0), small_cache: true, ..server },
+            "composer" | "megatron-2022" | "internevo" => Stack { older_attention: true, ..server },
             "sglang" => Stack { sequences: (1024.0, 1024.0), ..server },
             "vllm-ascend" => Stack { sequences: (1024.0, 1024.0), ..server },
             _ => server,

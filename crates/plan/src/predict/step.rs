@@ -201,7 +201,7 @@ impl Deployment<'_> {
         };
         let latent = model.latent && step.decoding;
         let attention = smooth_max(
-            attention_flops / (device.half * if latent { e.latent } else { e.attention }),
+            attention_flops / (device.attention * if latent { e.latent } else { e.attention }),
             cache * step.cache_bytes / cache_shards / (device.bandwidth * e.bandwidth),
         );
 

@@ -188,7 +188,7 @@ pub fn train(model: &Model, device: &super::Device, t: &Training, e: &TrainingEf
     let again = if t.recompute == Recompute::Selective { 8.0 / 6.0 } else { 1.0 };
     let attention = passes / 2.0 * model.attention_flops(t.length / 2.0, false) * tokens * again
         / shard
-        / (device.half * e.attention);
+        / (device.attention * e.attention);
     let hidden = model.width + 0.5 * model.feed_forward;
     let traffic = e.traffic * 2.0 * model.layers * tokens * hidden * if full { 4.0 / 3.0 } else { 1.0 }
         / shard
