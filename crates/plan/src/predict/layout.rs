@@ -38,9 +38,9 @@ impl Device {
         let hopper = big && chip.peak_dense_tops.fp8.is_some();
         if chip.class.is_cpu() {
             // Sustained shares of what data sheets list, by ik_llama.cpp on an EPYC 9355 and a Ryzen 7950X.
-            peak *= 0.52;
+            peak *= 0.6;
             half *= 0.05;
-            bandwidth *= 0.6;
+            bandwidth *= 0.68;
         } else if stack.cpu_only {
             // Cores draw about 130 of 400 GB/s on an M2 Max, and reach 2 of 13.6 TFLOP/s.
             bandwidth *= 0.37;
@@ -53,9 +53,12 @@ impl Device {
                 () if hopper => (0.25, 0.65),
                 () if big => (0.42, 0.6),
                 () if chip.class == Class::WorkstationGpu => (0.6, 1.0),
+                () if matches!(chip.class, Class::DesktopSoc | Class::LaptopSoc) => (0.8, 0.9),
                 () => (1.0, 1.0),
             };
-            peak *= compute;
+            // Quantized weights are widened on the way.
+            let widened = if format.weight_bits < 12.0 { 0.82 } else { 1.0 };
+            peak *= compute * widened;
             half *= compute;
             bandwidth *= memory;
         }
