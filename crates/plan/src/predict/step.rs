@@ -184,7 +184,7 @@ impl Deployment<'_> {
             let devices = layout.expert_devices();
             flops += e.grouped * 2.0 * model.active_experts() * routed / devices;
             let reached = 1.0 - (1.0 - m.per_token / m.count).powf(routed);
-            bytes += model.experts() * reached * weight / devices;
+            bytes += e.grouped.sqrt() * model.experts() * reached * weight / devices;
         }
         let compute = flops / (device.peak * e.products);
         let memory = bytes / (device.bandwidth * e.bandwidth);
