@@ -13,8 +13,8 @@ use clap::Args;
 
 #[derive(Args)]
 pub(crate) struct PlanArgs {
-    /// Changes of the kernel's scales that a search tries.
-    #[arg(long, default_value_t = 500)]
+    /// Changes of the kernel's scales that a search tries. Its start predicts what is left out as well as 500 do.
+    #[arg(long, default_value_t = 0)]
     steps: usize,
     /// Folds of the outer cross-validation.
     #[arg(long, default_value_t = 4)]

@@ -33,7 +33,7 @@ pub struct Kernel {
 pub(crate) struct Scales {
     /// Standard deviation of each part.
     pub(crate) spread: f64,
-    /// How much efficiencies vary, against a fifth.
+    /// How much efficiencies vary, against what is expected of each.
     pub(crate) slopes: f64,
     /// Sharpness of features in units of their spread.
     pub(crate) sharpness: f64,
@@ -48,7 +48,7 @@ const MIXES: usize = 8;
 
 impl Kernel {
     /// Where a search starts.
-    pub(crate) fn start(features: &[Vec<f64>], efficiencies: usize, scales: Scales) -> Kernel {
+    pub(crate) fn start(features: &[Vec<f64>], spreads: &[f64], scales: Scales) -> Kernel {
         let Scales { spread, slopes, sharpness, noise } = scales;
         let width = features.first().map_or(0, Vec::len);
         let n = features.len().max(1) as f64;
@@ -60,15 +60,16 @@ impl Kernel {
                 (mean, variance.sqrt().max(1e-6))
             })
             .collect();
+        let vary = |share: f64| spreads.iter().map(|s| (s * share * slopes).ln()).collect();
         Kernel {
             center,
             sharpness: vec![sharpness.ln(); width],
             amplitudes: vec![spread.ln(); PARTS],
             mixing: vec![-1.0; MIXES],
-            everywhere: vec![(0.2 * slopes).ln(); efficiencies],
-            by_chip: vec![(0.2 * slopes).ln(); efficiencies],
-            by_stack: vec![(0.25 * slopes).ln(); efficiencies],
-            by_format: vec![(0.15 * slopes).ln(); efficiencies],
+            everywhere: vary(0.6),
+            by_chip: vary(1.0),
+            by_stack: vary(1.0),
+            by_format: vary(0.6),
             noise: noise.ln(),
         }
     }

@@ -55,6 +55,14 @@ impl Side {
         }
     }
 
+    /// How much each efficiency is expected to vary from chip to chip and from software to software.
+    pub(crate) fn spreads(self) -> Vec<f64> {
+        match self {
+            Side::Training => TrainingEfficiencies::SPREADS.to_vec(),
+            _ => Efficiencies::SPREADS.to_vec(),
+        }
+    }
+
     /// Logarithms of what is expected of its efficiencies.
     pub(crate) fn prior(self) -> Vec<f64> {
         match self {

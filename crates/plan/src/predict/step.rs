@@ -65,6 +65,10 @@ impl Efficiencies {
     pub const LOCAL_PRIOR: [f64; Self::COUNT] =
         [0.85, 0.85, 40e-6, 2e-3, 10e-6, 0.6, 0.5, 0.6, 0.75, 0.9, 0.6, 1.8, 0.25, 5.0];
 
+    /// How much each varies, as a standard deviation of its logarithm.
+    pub const SPREADS: [f64; Self::COUNT] =
+        [0.3, 0.15, 0.4, 0.5, 0.3, 0.3, 0.3, 0.3, 0.3, 0.2, 0.2, 0.3, 0.3, 0.3];
+
     /// From logarithms.
     pub fn from_logs(logs: &[f64; Self::COUNT]) -> Efficiencies {
         let [

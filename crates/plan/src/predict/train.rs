@@ -52,6 +52,9 @@ impl TrainingEfficiencies {
     /// What is expected before any run is looked at.
     pub const PRIOR: [f64; Self::COUNT] = [0.68, 0.55, 14.0, 0.45, 0.6, 0.35, 0.35, 1.0, 25e-6, 1.5, 0.4];
 
+    /// How much each varies, as a standard deviation of its logarithm.
+    pub const SPREADS: [f64; Self::COUNT] = [0.2, 0.25, 0.3, 0.3, 0.3, 0.3, 0.3, 0.2, 0.3, 0.3, 0.3];
+
     /// From logarithms.
     pub fn from_logs(logs: &[f64; Self::COUNT]) -> TrainingEfficiencies {
         let [half, small, traffic, attention, tensor, expert, data, bubble, launch_s, grouped, progress] =
