@@ -25,6 +25,7 @@ pub mod predict;
 mod read;
 pub mod report;
 pub mod runs;
+pub mod search;
 pub mod service;
 pub mod simulate;
 pub mod validate;
