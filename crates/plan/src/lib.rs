@@ -28,6 +28,7 @@ pub mod runs;
 pub mod search;
 pub mod service;
 pub mod simulate;
+pub mod switch;
 pub mod validate;
 
 pub use chips::{Catalog, Chip, DataType};
