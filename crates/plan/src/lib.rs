@@ -25,8 +25,10 @@ pub mod predict;
 mod read;
 pub mod report;
 pub mod runs;
+pub mod search;
 pub mod service;
 pub mod simulate;
+pub mod switch;
 pub mod validate;
 
 pub use chips::{Catalog, Chip, DataType};

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use autarky_plan::Date;
 use clap::Args;
 
 use super::{CatalogArgs, TableArgs};
@@ -34,6 +35,61 @@ pub(crate) struct ClaimsArgs {
     /// Print where each figure is from
     #[arg(long)]
     pub(crate) sources: bool,
+
+    #[command(flatten)]
+    pub(crate) catalog: CatalogArgs,
+
+    #[command(flatten)]
+    pub(crate) html: HtmlArgs,
+
+    #[command(flatten)]
+    pub(crate) table: TableArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The service is what --count chips of --from do under the load. For each other chip, the answer is how many give the same
+tokens/s to as many users, what that takes, and what is uncertain. Not legal advice.
+
+Examples:
+  autarky plan switch Qwen3-32B --from h100-sxm --to 910c,mi300x
+  autarky plan switch DeepSeek-V3 --from h20-96 --to b200-sxm --count 32 --load 4096/1024/512
+  autarky plan switch Qwen3-32B --from a100-sxm-80 --to h20-96 --years 4 --electricity 0.08 --html switch.html")]
+pub(crate) struct SwitchArgs {
+    /// A model's name, or the path of a GGUF file, a Hugging Face folder or its config.json
+    pub(crate) model: String,
+
+    /// The chip in use: an id, a name, or a part that only one chip has
+    #[arg(long, value_name = "CHIP")]
+    pub(crate) from: String,
+
+    /// The chips to go to
+    #[arg(long, value_name = "CHIP,...", value_delimiter = ',', required = true)]
+    pub(crate) to: Vec<String>,
+
+    /// Chips in use [default: the fewest that hold the model]
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u32>,
+
+    /// Tokens of a prompt, tokens of an answer, and requests in flight over all chips [default: 1024/512/32 a chip]
+    #[arg(long, value_name = "IN/OUT/N")]
+    pub(crate) load: Option<String>,
+
+    /// The number format: bf16, fp8, int8, ... [default: bf16, or 8 bits above 200 billion weights]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) format: Option<String>,
+
+    /// Years that energy and cost are counted for
+    #[arg(long, value_name = "YEARS", default_value_t = 3.0)]
+    pub(crate) years: f64,
+
+    /// Price of electricity, USD/kWh
+    #[arg(long, value_name = "USD", default_value_t = 0.10)]
+    pub(crate) electricity: f64,
+
+    /// The day whose export rules are looked at [default: today]
+    #[arg(long, value_name = "DATE")]
+    pub(crate) on: Option<Date>,
 
     #[command(flatten)]
     pub(crate) catalog: CatalogArgs,

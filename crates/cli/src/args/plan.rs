@@ -7,7 +7,7 @@ use anyhow::Result;
 use autarky_plan::{Catalog, Date};
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::ClaimsArgs;
+use super::{ClaimsArgs, SwitchArgs};
 
 #[derive(Debug, Args)]
 #[command(
@@ -38,6 +38,8 @@ pub(crate) enum PlanCommand {
     Policy(PolicyArgs),
     /// Say what holds of public statements about chips
     Claims(ClaimsArgs),
+    /// Say what the same service takes on other chips
+    Switch(SwitchArgs),
     /// Compare predictions with measured runs
     Validate(ValidateArgs),
 }

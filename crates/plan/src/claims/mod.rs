@@ -17,7 +17,10 @@ mod sheet;
 
 pub use check::{Answer, Aspect, Basis, Judgement, Verdict, check};
 pub use claim::{Claim, Given, Says, built_in};
+pub(crate) use expected::rests_on;
+pub(crate) use measured::of as runs_of;
 pub use measured::{Pair, pairs};
 pub use of::Of;
 pub use page::page;
 pub use sheet::Sourced;
+pub(crate) use sheet::source as field_source;

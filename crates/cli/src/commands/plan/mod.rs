@@ -6,6 +6,7 @@ mod claims;
 mod page;
 mod policy;
 mod rules;
+mod switch;
 mod table;
 mod validate;
 mod verdict;
@@ -21,6 +22,7 @@ pub(super) fn run(command: &PlanCommand) -> Result<()> {
         PlanCommand::Rules(args) => rules::run(args),
         PlanCommand::Policy(args) => policy::run(args),
         PlanCommand::Claims(args) => claims::run(args),
+        PlanCommand::Switch(args) => switch::run(args),
         PlanCommand::Validate(args) => validate::run(args),
     }
 }
