@@ -72,6 +72,9 @@ fn lines(text: &[u8]) -> Result<Vec<Value>, (usize, String)> {
             rows.push(row);
         }
     }
+    if rows.is_empty() {
+        return Err((1, "the file is empty".to_owned()));
+    }
     Ok(rows)
 }
 
