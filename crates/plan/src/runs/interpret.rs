@@ -52,7 +52,7 @@ pub fn interpret(row: &Row, chips: &Catalog) -> Result<(Job, Measured), Skip> {
     let stack = Stack::named(stack(row));
     let (setup, measured) = match kind {
         Kind::Train => training(row, &model, chips, &format)?,
-        _ => inference(row, kind, &chip, chips)?,
+        _ => inference(row, kind, &model, &chip, chips)?,
     };
     Ok((Job { kind, model, chip, chips, format, stack, setup }, measured))
 }
@@ -139,7 +139,13 @@ fn is_true(value: Option<&Value>) -> bool {
     }
 }
 
-fn inference(row: &Row, kind: Kind, chip: &Chip, chips: f64) -> Result<(Setup, Measured), Skip> {
+fn inference(
+    row: &Row,
+    kind: Kind,
+    model: &Model,
+    chip: &Chip,
+    chips: f64,
+) -> Result<(Setup, Measured), Skip> {
     let notes = row.notes.as_deref().unwrap_or("");
     let per_chip = f64::from(chip.dies.unwrap_or(1).max(1));
     let mut devices = (chips * per_chip).round().max(1.0);
@@ -205,6 +211,15 @@ fn inference(row: &Row, kind: Kind, chip: &Chip, chips: f64) -> Result<(Setup, M
     if let (Some(c), Some(n)) = (concurrency, requests) {
         concurrency = Some(c.min(n));
     }
+    // Clients spread over replicas of which the row counts one: its figure is that of all of them.
+    let mut replicas = 1.0;
+    if let (Some(clients), Some(batch), Some(1.0)) = (concurrency, row.batch, size(row, "attention_dp"))
+        && model.mixture.is_none()
+        && clients >= 4.0 * batch
+        && clients % batch == 0.0
+    {
+        (concurrency, replicas) = (Some(batch), clients / batch);
+    }
     let hit = number_before(notes, " % of the prompt").or(number_before(notes, " % cached prefix"));
     let rate =
         number_after(notes, "request rate ").or(number_after(notes, "prompts at ")).filter(|r| *r > 0.0);
@@ -233,7 +248,10 @@ fn inference(row: &Row, kind: Kind, chip: &Chip, chips: f64) -> Result<(Setup, M
     if kind == Kind::Prefill && load.input <= 0.0 {
         return Err(skip("no `isl` (tokens of a prompt)"));
     }
-    let measured = inference_figure(row, kind, chips)?;
+    let mut measured = inference_figure(row, kind, chips)?;
+    if let Quantity::Rate(scale) = &mut measured.quantity {
+        *scale *= replicas;
+    }
     Ok((Setup::Inference { layout, load, client, shared, batch }, measured))
 }
 
