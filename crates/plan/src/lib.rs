@@ -19,6 +19,7 @@ mod data;
 pub mod date;
 mod error;
 pub mod fit;
+pub mod fleet;
 pub mod model;
 pub mod policy;
 pub mod predict;

@@ -100,3 +100,39 @@ pub(crate) struct SwitchArgs {
     #[command(flatten)]
     pub(crate) table: TableArgs,
 }
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+FLEET.toml lists chips and jobs:
+
+  [[chips]]
+  chip = \"nvidia-h100-sxm\"
+  count = 16
+
+  [[jobs]]
+  name = \"chat\"
+  kind = \"serve\"              # or train, with tokens, days, length and global_batch
+  model = \"Qwen3-32B\"
+  priority = 1                # 1 goes first, 9 last
+  tokens_per_s = 20000
+  concurrency = 512           # input and output, too: tokens of a prompt and of an answer
+
+Examples:
+  autarky plan fleet lab.toml
+  autarky plan fleet lab.toml --joint              # what two kinds of chips would do together
+  autarky plan fleet lab.toml --json | jq .unmet")]
+pub(crate) struct FleetArgs {
+    /// A TOML file of chips and jobs
+    #[arg(value_name = "FLEET.toml")]
+    pub(crate) fleet: PathBuf,
+
+    /// Print for each job and pair of kinds of chips what they would do together, by service and by stage of a pipeline
+    #[arg(long, conflicts_with_all = ["json", "csv"])]
+    pub(crate) joint: bool,
+
+    #[command(flatten)]
+    pub(crate) catalog: CatalogArgs,
+
+    #[command(flatten)]
+    pub(crate) table: TableArgs,
+}

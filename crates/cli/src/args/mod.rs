@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-pub(crate) use compare::{ClaimsArgs, HtmlArgs, SwitchArgs};
+pub(crate) use compare::{ClaimsArgs, FleetArgs, HtmlArgs, SwitchArgs};
 pub(crate) use model::{DTypeName, DeviceArgs, DeviceName, KvArgs, KvName};
 pub(crate) use plan::{
     CatalogArgs, ChipArgs, ChipsArgs, PlanArgs, PlanCommand, PolicyArgs, RulesArgs, SortName, TableArgs,

@@ -7,7 +7,7 @@ use anyhow::Result;
 use autarky_plan::{Catalog, Date};
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{ClaimsArgs, SwitchArgs};
+use super::{ClaimsArgs, FleetArgs, SwitchArgs};
 
 #[derive(Debug, Args)]
 #[command(
@@ -40,6 +40,8 @@ pub(crate) enum PlanCommand {
     Claims(ClaimsArgs),
     /// Say what the same service takes on other chips
     Switch(SwitchArgs),
+    /// Place jobs on a mixed fleet
+    Fleet(FleetArgs),
     /// Compare predictions with measured runs
     Validate(ValidateArgs),
 }

@@ -11,7 +11,7 @@ pub struct Models;
 
 /// A name that no model has.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("no model is called {name:?}{}\nGive the path of a config.json, a Hugging Face folder or a GGUF file instead.", near(.nearest))]
+#[error("no model is called {name:?}{}. Give the path of a config.json, a Hugging Face folder or a GGUF file instead", near(.nearest))]
 pub struct UnknownModel {
     /// What was asked for.
     pub name: String,

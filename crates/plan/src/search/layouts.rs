@@ -42,8 +42,19 @@ pub(super) fn instances(
     let or = |pin: Option<f64>, values: Vec<f64>| pin.map_or(values, |n| vec![n]);
     let domain = device.domain.clamp(1.0, 64.0);
     let tensors: Vec<f64> = powers(domain).filter(|t| divides(*t, model.heads)).collect();
+    // Stages of a pipeline wait for each other and read their weights for each microbatch: only where copies within the
+    // links' reach cannot hold the model.
+    let within = |tensor: f64| {
+        let spread = model.mixture.is_some();
+        let devices = if spread { domain.max(tensor) } else { tensor };
+        let layout = Layout { devices, tensor, pipeline: 1.0, expert_parallel: spread };
+        let whole = Layout { devices: tensor, expert_parallel: false, ..layout };
+        [layout, whole].iter().any(|l| needed(model, format, l, need) <= usable)
+    };
+    let one_stage = tensors.iter().any(|t| within(*t));
     for tensor in or(cut.tensor, tensors) {
-        let stages: Vec<f64> = powers(64.0).filter(|p| *p <= model.layers).collect();
+        let most = if one_stage { 1.0 } else { 64.0 };
+        let stages: Vec<f64> = powers(most).filter(|p| *p <= model.layers).collect();
         for pipeline in or(cut.pipeline, stages) {
             let one = tensor * pipeline;
             // Attention's copies share experts, as far as links between them reach; further where nothing else holds them.

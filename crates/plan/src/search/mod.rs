@@ -6,7 +6,7 @@
 //!
 //! Module map: `memory` what a served model takes · `serve` serving · `layouts` ways to cut a served model · `train`
 //! training · `space` ways to cut training · `check` whether one can exist, and the nearest that can · `endurance`
-//! failures and checkpoints of long runs · `costs` energy and money · `refusal` why nothing was found.
+//! failures and checkpoints of long runs · `under_load` arrivals by chance · `costs` energy and money · `refusal` why nothing was found.
 
 mod check;
 mod costs;
@@ -17,6 +17,7 @@ mod refusal;
 mod serve;
 mod space;
 mod train;
+mod under_load;
 
 pub use check::check;
 pub use costs::{Bill, Costs};

@@ -168,6 +168,8 @@ struct Candidate<'a> {
     instances: f64,
     concurrency: f64,
     physics: Serving,
+    /// How much slower than the closed form a pipeline's stages make it.
+    staged: f64,
 }
 
 impl Candidate<'_> {
@@ -247,13 +249,13 @@ fn miss(ask: &ServeAsk, ttft: f64, tpot: f64) -> f64 {
 }
 
 /// Bytes of a number of cache that `stack` keeps of a model in `format`.
-fn usual_cache(format: &Format, stack: &Stack) -> f64 {
+pub(super) fn usual_cache(format: &Format, stack: &Stack) -> f64 {
     let small = matches!(format.compute, Compute::Fp8 | Compute::Fp4);
     if small && stack.small_cache { 1.0 } else { 2.0 }
 }
 
 /// The model with its cache sized as asked: closed forms take the software's usual size.
-fn with_cache(model: &Model, format: &Format, ask: &ServeAsk) -> Model {
+pub(super) fn with_cache(model: &Model, format: &Format, ask: &ServeAsk) -> Model {
     let mut model = model.clone();
     if let Some(bits) = ask.kv_bits {
         for a in &mut model.attention {
@@ -297,12 +299,12 @@ fn candidates<'a>(
             for (instances, concurrency) in shares(ask, most) {
                 considered += 1;
                 let load = load(ask, concurrency);
-                let physics = deployment.serve(&load, e);
+                let (physics, staged) = staged(deployment.serve(&load, e), &layout, &load);
                 // More than run at once only wait; that is worth looking at where it is asked for.
                 if ask.concurrency.is_none() && concurrency > physics.slots.max(1.0) {
                     break;
                 }
-                found.push(Candidate { format, model, layout, instances, concurrency, physics });
+                found.push(Candidate { format, model, layout, instances, concurrency, physics, staged });
             }
         }
     }
@@ -310,6 +312,26 @@ fn candidates<'a>(
         (true, Some(refusal)) => Err(refusal),
         _ => Ok((found, considered)),
     }
+}
+
+/// What a pipeline's stages make of a closed form that only divides the work by them: each stage reads its weights once for
+/// every microbatch, of which there are as many as stages, and a prompt goes through them one after another. And by how
+/// much that slows it.
+fn staged(mut s: Serving, layout: &Layout, load: &Load) -> (Serving, f64) {
+    let stages = layout.pipeline;
+    if stages <= 1.0 {
+        return (s, 1.0);
+    }
+    let before = s.decode.total();
+    s.decode.memory *= stages;
+    let per_token = s.per_token_s + s.decode.total() - before;
+    let slower = per_token / s.per_token_s;
+    s.per_token_s = per_token;
+    s.output_per_s /= slower;
+    let chunks =
+        (load.input * (1.0 - load.prefix_hit) * layout.replicas() / s.prefill_tokens).ceil().max(1.0);
+    s.prompt_s *= (chunks + stages - 1.0) / chunks;
+    (s, slower)
 }
 
 /// Why no instance holds the model.
@@ -415,9 +437,12 @@ fn plan(
             batch: Some(c.concurrency),
         },
     };
-    let prediction =
+    let mut prediction =
         predictor.predict(&job).map_err(|figure| Refusal::Missing { chip: chip.id.clone(), figure })?;
     let slower = prediction.physics / prediction.rate;
+    for rate in [&mut prediction.rate, &mut prediction.low, &mut prediction.high, &mut prediction.physics] {
+        *rate /= c.staged;
+    }
     let mut instances = c.instances;
     let mut output_per_s = prediction.rate * one * instances;
     if let Some(rate) = ask.rate {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
+use autarky_plan::Error;
 use autarky_plan::claims::{self, Answer, Aspect, Basis, Claim, Verdict};
 use autarky_plan::fit::Predictor;
 use autarky_plan::service::typical;
@@ -30,13 +31,22 @@ pub(super) fn run(args: &ClaimsArgs) -> Result<()> {
     let works = typical();
     let mut answers = Vec::new();
     for claim in &wanted {
-        answers.extend(claims::check(claim, &catalog, predictor, &works)?);
+        answers.extend(claims::check(claim, &catalog, predictor, &works).map_err(cause)?);
     }
     page::write(&args.html, || claims::page(&answers))?;
     match (args.table.json, args.table.csv) {
         (true, _) => print_json(&serde_json::to_value(&answers)?),
         (_, true) => rows(&answers).print(&args.table),
         _ => print(&answers.iter().map(|a| as_text(a, args.sources)).collect::<Vec<_>>().join("\n")),
+    }
+}
+
+/// The error itself, whose kind decides the exit code.
+pub(super) fn cause(error: Error) -> anyhow::Error {
+    match error {
+        Error::Data(error) => error.into(),
+        Error::Find(error) => error.into(),
+        error => error.into(),
     }
 }
 

@@ -3,6 +3,7 @@
 mod chip;
 mod chips;
 mod claims;
+mod fleet;
 mod page;
 mod policy;
 mod rules;
@@ -23,6 +24,7 @@ pub(super) fn run(command: &PlanCommand) -> Result<()> {
         PlanCommand::Policy(args) => policy::run(args),
         PlanCommand::Claims(args) => claims::run(args),
         PlanCommand::Switch(args) => switch::run(args),
+        PlanCommand::Fleet(args) => fleet::run(args),
         PlanCommand::Validate(args) => validate::run(args),
     }
 }
