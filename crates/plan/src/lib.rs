@@ -20,6 +20,7 @@ pub mod date;
 mod error;
 pub mod fit;
 pub mod fleet;
+pub mod here;
 pub mod model;
 pub mod policy;
 pub mod predict;

@@ -15,8 +15,8 @@ use clap_complete::Shell;
 pub(crate) use compare::{ClaimsArgs, FleetArgs, HtmlArgs, SwitchArgs};
 pub(crate) use model::{DTypeName, DeviceArgs, DeviceName, KvArgs, KvName};
 pub(crate) use plan::{
-    CatalogArgs, ChipArgs, ChipsArgs, PlanArgs, PlanCommand, PolicyArgs, RulesArgs, SortName, TableArgs,
-    ValidateArgs,
+    CatalogArgs, ChipArgs, ChipsArgs, HereArgs, PlanArgs, PlanCommand, PolicyArgs, RulesArgs, SortName,
+    TableArgs, ValidateArgs,
 };
 pub(crate) use sampling::{SamplingArgs, SpeculateName};
 

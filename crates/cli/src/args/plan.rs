@@ -7,7 +7,7 @@ use anyhow::Result;
 use autarky_plan::{Catalog, Date};
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{ClaimsArgs, FleetArgs, SwitchArgs};
+use super::{BenchArgs, ClaimsArgs, FleetArgs, SwitchArgs};
 
 #[derive(Debug, Args)]
 #[command(
@@ -42,6 +42,8 @@ pub(crate) enum PlanCommand {
     Switch(SwitchArgs),
     /// Place jobs on a mixed fleet
     Fleet(FleetArgs),
+    /// Forecast what a model does on this machine, run it, and show both
+    Here(HereArgs),
     /// Compare predictions with measured runs
     Validate(ValidateArgs),
 }
@@ -253,4 +255,31 @@ pub(crate) struct PolicyArgs {
 
     #[command(flatten)]
     pub(crate) table: TableArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Memory bandwidth and peak arithmetic are measured, prefill and decode are forecast from them and from earlier
+runs on this machine, then the model runs. Each run is added to the history, from which the next forecast learns.
+
+Examples:
+  autarky plan here model.gguf
+  autarky plan here model.gguf --prompt 2048 --generate 128 --json")]
+pub(crate) struct HereArgs {
+    #[command(flatten)]
+    pub(crate) bench: BenchArgs,
+
+    /// Where runs are kept [default: ~/.local/share/autarky/here.jsonl]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) history: Option<PathBuf>,
+}
+
+impl HereArgs {
+    /// Where runs are kept.
+    pub(crate) fn history_file(&self) -> PathBuf {
+        let set = |name| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let home = || Some(set("HOME")?.join(".local/share"));
+        let folder = || set("XDG_DATA_HOME").or_else(home).unwrap_or_default().join("autarky");
+        self.history.clone().unwrap_or_else(|| folder().join("here.jsonl"))
+    }
 }

@@ -24,16 +24,7 @@ use rounds::{Rates, Rounds};
 const RESIDENT_SLACK: u64 = 200 << 20;
 
 pub(super) fn run(args: &BenchArgs) -> Result<()> {
-    for (flag, value) in [
-        ("--prompt", args.prompt),
-        ("--sequences", args.sequences),
-        ("--rounds", args.rounds),
-        ("--chunk", args.chunk),
-    ] {
-        if value == 0 {
-            return Err(Usage(format!("{flag} 0: must be at least 1")).into());
-        }
-    }
+    check(args)?;
     let model = load::model(&args.model)?;
     let cache = load::cache_dtype(&model, args.kv);
     let context = args.depth.saturating_add(args.prompt).saturating_add(args.generate);
@@ -161,6 +152,69 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
         );
     }
     print(&text)
+}
+
+/// Refuses sizes of nothing.
+fn check(args: &BenchArgs) -> Result<()> {
+    for (flag, value) in [
+        ("--prompt", args.prompt),
+        ("--sequences", args.sequences),
+        ("--rounds", args.rounds),
+        ("--chunk", args.chunk),
+    ] {
+        if value == 0 {
+            return Err(Usage(format!("{flag} 0: must be at least 1")).into());
+        }
+    }
+    Ok(())
+}
+
+/// What a benchmark found, and what it had to do, for commands that set forecasts beside it. Rates are medians, tokens/s.
+pub(super) struct Measured {
+    pub(super) bandwidth: f64,
+    pub(super) integer_ops: f64,
+    pub(super) float_flops: f64,
+    /// Operations a prompt's token.
+    pub(super) prefill_ops: f64,
+    /// Operations and bytes an answer's token.
+    pub(super) decode_ops: f64,
+    pub(super) decode_bytes: f64,
+    pub(super) prefill: f64,
+    pub(super) decode: Option<f64>,
+}
+
+/// Runs the benchmark of `args` and measures the machine beside it.
+pub(super) fn measure(args: &BenchArgs) -> Result<Measured> {
+    check(args)?;
+    let model = load::model(&args.model)?;
+    let cache = load::cache_dtype(&model, args.kv);
+    let context = args.depth.saturating_add(args.prompt).saturating_add(args.generate);
+    let options = Options {
+        context,
+        sequences: args.sequences,
+        chunk: args.chunk.min(context.saturating_mul(args.sequences)),
+        outputs: args.sequences,
+        cache,
+    };
+    let work = Demand::of(&model, args, cache)?;
+    let loaded = load::engine(&model, &args.device, options)?;
+    let pool = Pool::new(loaded.threads);
+    let reader = Reader::new(&pool, limits::BANDWIDTH_BYTES);
+    let mut rounds = Rounds::new(args, loaded.engine, Some((pool, reader)))?;
+    let rates = in_a_row(&mut rounds, args.rounds)?;
+    let all = |of: &dyn Fn(&Rates) -> Option<f64>| median(&rates.iter().filter_map(of).collect::<Vec<_>>());
+    let peaks = Peaks::measure(loaded.threads, &loaded.instruction_set, all(&|r| r.bandwidth));
+    let sequences = args.sequences as f64;
+    Ok(Measured {
+        bandwidth: peaks.bandwidth,
+        integer_ops: peaks.ops,
+        float_flops: peaks.flops,
+        prefill_ops: work.prefill_ops / (sequences * args.prompt as f64),
+        decode_ops: work.decode_ops / sequences,
+        decode_bytes: work.decode_bytes / sequences,
+        prefill: all(&|r| Some(r.prefill)).unwrap_or(0.0),
+        decode: all(&|r| r.decode),
+    })
 }
 
 /// Rounds one after another.

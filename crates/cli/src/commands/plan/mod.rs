@@ -4,6 +4,7 @@ mod chip;
 mod chips;
 mod claims;
 mod fleet;
+mod here;
 mod page;
 mod policy;
 mod rules;
@@ -25,6 +26,7 @@ pub(super) fn run(command: &PlanCommand) -> Result<()> {
         PlanCommand::Claims(args) => claims::run(args),
         PlanCommand::Switch(args) => switch::run(args),
         PlanCommand::Fleet(args) => fleet::run(args),
+        PlanCommand::Here(args) => here::run(args),
         PlanCommand::Validate(args) => validate::run(args),
     }
 }
