@@ -56,6 +56,9 @@ pub(crate) fn run(root: &Path, args: &PlanArgs) -> Result<()> {
         println!("{text}");
         fs::write(root.join("bench/receipts/plan-accuracy.md"), text)?;
         fs::write(root.join("bench/receipts/plan-accuracy.csv"), rows(&documents, &chips))?;
+        let readme = root.join("README.md");
+        let text = fs::read_to_string(&readme)?;
+        fs::write(&readme, between(&text, &summary(&documents, &chips))?)?;
     }
     fs::write(&path, serde_json::to_string_pretty(&fits)? + "\n")?;
     Ok(())
@@ -105,6 +108,46 @@ fn line(out: &mut String, name: &str, rows: &[&CrossRow]) {
         tail / median,
         100.0 * quantile(&mut physics, 0.5),
     );
+}
+
+/// Where the README's table goes.
+const START: &str = "<!-- plan: written by `cargo xtask fit-plan` -->\n";
+const END: &str = "<!-- plan: end -->";
+
+/// `text` with `table` in its place.
+fn between(text: &str, table: &str) -> Result<String> {
+    let place = text.split_once(START).and_then(|(head, rest)| Some((head, rest.split_once(END)?.1)));
+    let (head, tail) = place.with_context(|| format!("README.md has no {START} and {END}"))?;
+    Ok(format!("{head}{START}\n{table}\n{END}{tail}"))
+}
+
+/// The README's table.
+fn summary(documents: &CrossReport, chips: &CrossReport) -> String {
+    let mut out = String::from(
+        "| predicted | runs | median error, document unseen | median error, chip unseen | runs inside their 80 % interval |\n\
+         | --- | ---: | ---: | ---: | ---: |\n",
+    );
+    let covered = documents.coverage(SHARE);
+    for (kind, name) in [
+        (Kind::Train, "training"),
+        (Kind::Prefill, "prefill"),
+        (Kind::Decode, "decode"),
+        (Kind::Serve, "serving"),
+    ] {
+        let median = |report: &CrossReport| {
+            let of = report.rows.iter().filter(|r| r.kind == kind);
+            100.0 * quantile(&mut of.map(|r| relative(r.error)).collect::<Vec<_>>(), 0.5)
+        };
+        let runs = documents.rows.iter().filter(|r| r.kind == kind).count();
+        let inside = covered.iter().find(|c| c.0 == kind).map_or(f64::NAN, |c| 100.0 * c.1);
+        let _ = writeln!(
+            out,
+            "| {name} | {runs} | {:.0} % | {:.0} % | {inside:.0} % |",
+            median(documents),
+            median(chips)
+        );
+    }
+    out
 }
 
 fn report(documents: &CrossReport, chips: &CrossReport, args: &PlanArgs) -> String {
