@@ -202,7 +202,7 @@ pub(crate) fn search(runs: &Runs, logs: &[f64], start: Option<&Kernel>, effort: 
     let features: Vec<Vec<f64>> = samples.iter().map(|s| s.features.clone()).collect();
     let scales = match runs.side {
         Side::Serving => Scales { spread: 0.2, slopes: 0.7, sharpness: 0.5, noise: 0.2 },
-        Side::Local => Scales { spread: 0.06, slopes: 0.25, sharpness: 0.25, noise: 0.15 },
+        Side::Local => Scales { spread: 0.1, slopes: 0.1, sharpness: 0.8, noise: 0.1 },
         Side::Training => Scales { spread: 0.07, slopes: 1.0, sharpness: 0.35, noise: 0.05 },
     };
     let fresh = Kernel::start(&features, &runs.side.spreads(), scales);

@@ -57,10 +57,10 @@ impl Device {
                 () => (1.0, 1.0),
             };
             // Quantized weights are widened on the way.
-            let widened = if format.weight_bits < 12.0 { 0.82 } else { 1.0 };
+            let (widened, unpacked) = if format.weight_bits < 12.0 { (0.82, 0.86) } else { (1.0, 1.0) };
             peak *= compute * widened;
             half *= compute;
-            bandwidth *= memory;
+            bandwidth *= memory * unpacked;
         }
         // FlashAttention-2 reaches on Hopper half the share that it reaches on Ampere (arXiv:2407.08608).
         let attention = half * if stack.older_attention && hopper { 0.5 } else { 1.0 };

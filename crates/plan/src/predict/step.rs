@@ -63,7 +63,7 @@ impl Efficiencies {
 
     /// The same of programs that run a model for one user.
     pub const LOCAL_PRIOR: [f64; Self::COUNT] =
-        [0.85, 0.85, 40e-6, 2e-3, 10e-6, 0.6, 0.5, 0.6, 0.75, 0.9, 0.6, 1.8, 0.25, 5.0];
+        [0.85, 0.85, 40e-6, 2e-3, 10e-6, 0.6, 0.5, 0.6, 0.75, 0.9, 0.6, 1.1, 0.25, 5.0];
 
     /// How much each varies, as a standard deviation of its logarithm.
     pub const SPREADS: [f64; Self::COUNT] =
