@@ -3,12 +3,16 @@
 mod chip;
 mod chips;
 mod claims;
+mod fit;
 mod fleet;
 mod page;
 mod policy;
+mod refused;
 mod rules;
+mod serve;
 mod switch;
 mod table;
+mod train;
 mod validate;
 mod verdict;
 
@@ -25,6 +29,9 @@ pub(super) fn run(command: &PlanCommand) -> Result<()> {
         PlanCommand::Claims(args) => claims::run(args),
         PlanCommand::Switch(args) => switch::run(args),
         PlanCommand::Fleet(args) => fleet::run(args),
+        PlanCommand::Fit(args) => fit::run(args),
+        PlanCommand::Serve(args) => serve::run(args),
+        PlanCommand::Train(args) => train::run(args),
         PlanCommand::Validate(args) => validate::run(args),
     }
 }
