@@ -6,6 +6,7 @@ mod compare;
 mod model;
 mod plan;
 mod sampling;
+mod search;
 
 use std::path::PathBuf;
 
@@ -19,6 +20,7 @@ pub(crate) use plan::{
     TableArgs, ValidateArgs,
 };
 pub(crate) use sampling::{SamplingArgs, SpeculateName};
+pub(crate) use search::{ByName, FitArgs, ServeArgs, TrainArgs, format};
 
 use crate::commands::Mix;
 use crate::exit;

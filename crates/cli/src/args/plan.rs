@@ -7,7 +7,7 @@ use anyhow::Result;
 use autarky_plan::{Catalog, Date};
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{BenchArgs, ClaimsArgs, FleetArgs, SwitchArgs};
+use super::{BenchArgs, ClaimsArgs, FitArgs, FleetArgs, ServeArgs, SwitchArgs, TrainArgs};
 
 #[derive(Debug, Args)]
 #[command(
@@ -19,6 +19,9 @@ Examples:
   autarky plan chips --vendor huawei
   autarky plan chip h100-sxm
   autarky plan policy h20-96 --on 2025-05-01
+  autarky plan fit meta-llama/Llama-3.1-70B --chip h100-sxm
+  autarky plan serve Qwen/Qwen3-32B --chip h100-sxm --input 2048 --output 512
+  autarky plan train meta-llama/Llama-3.1-70B --tokens 2e12 --chip h100-sxm --count 1024
   autarky plan validate rows.json"
 )]
 pub(crate) struct PlanArgs {
@@ -42,6 +45,12 @@ pub(crate) enum PlanCommand {
     Switch(SwitchArgs),
     /// Place jobs on a mixed fleet
     Fleet(FleetArgs),
+    /// Say what of a model's memory goes where on chips, and how many are needed
+    Fit(FitArgs),
+    /// Find the best way to serve a model on chips
+    Serve(ServeArgs),
+    /// Find the best way to train a model on chips
+    Train(TrainArgs),
     /// Forecast what a model does on this machine, run it, and show both
     Here(HereArgs),
     /// Compare predictions with measured runs
@@ -116,51 +125,6 @@ pub(crate) struct ChipsArgs {
     /// What to sort by: text and years upwards, figures from the largest
     #[arg(long, value_name = "BY", default_value = "id")]
     pub(crate) sort: SortName,
-
-    #[command(flatten)]
-    pub(crate) catalog: CatalogArgs,
-
-    #[command(flatten)]
-    pub(crate) table: TableArgs,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-ROWS.json is a list of rows, or {\"rows\": [...]}, or one row a line:
-
-  {\"id\": \"mine-1\", \"kind\": \"serve\", \"quality\": 3, \"chip_id\": \"nvidia-h100-sxm\", \"count\": 8,
-   \"model\": {\"name\": \"Llama-3.1-70B\", \"hidden\": 8192, \"layers\": 80, \"heads\": 64, \"kv_heads\": 8,
-             \"ffn\": 28672, \"vocab\": 128256},
-   \"parallelism\": {\"tp\": 8}, \"dtype_norm\": \"fp8\", \"batch\": 64, \"isl\": 1024, \"osl\": 1024,
-   \"measured\": {\"output_tokens_per_s_total\": 3000}, \"source\": \"our own run\"}
-
-kind is train, serve, decode or prefill. A row that cannot be predicted is listed with the reason.
-The error is predicted / measured - 1; the interval is meant to hold the measured figure in 80 % of runs.
-
-Examples:
-  autarky plan validate rows.json
-  autarky plan validate rows.jsonl --exact --json > report.json
-  autarky plan validate rows.json --chips ./chips --csv")]
-pub(crate) struct ValidateArgs {
-    /// A file of measured runs
-    #[arg(value_name = "ROWS.json")]
-    pub(crate) rows: PathBuf,
-
-    /// The least quality of a row: 3 where all that a prediction needs is known, 1 for a mere claim
-    #[arg(long, value_name = "N", default_value_t = 3)]
-    pub(crate) quality: u8,
-
-    /// List rows of lower quality as skipped
-    #[arg(long)]
-    pub(crate) all: bool,
-
-    /// Leave rows that are known already out of the regression that corrects predictions
-    #[arg(long)]
-    pub(crate) exact: bool,
-
-    /// Leave every known row of the rows' documents out of the regression
-    #[arg(long)]
-    pub(crate) without_documents: bool,
 
     #[command(flatten)]
     pub(crate) catalog: CatalogArgs,
@@ -249,6 +213,51 @@ pub(crate) struct PolicyArgs {
     /// The day to look at [default: today]
     #[arg(long, value_name = "DATE")]
     pub(crate) on: Option<Date>,
+
+    #[command(flatten)]
+    pub(crate) catalog: CatalogArgs,
+
+    #[command(flatten)]
+    pub(crate) table: TableArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+ROWS.json is a list of rows, or {\"rows\": [...]}, or one row a line:
+
+  {\"id\": \"mine-1\", \"kind\": \"serve\", \"quality\": 3, \"chip_id\": \"nvidia-h100-sxm\", \"count\": 8,
+   \"model\": {\"name\": \"Llama-3.1-70B\", \"hidden\": 8192, \"layers\": 80, \"heads\": 64, \"kv_heads\": 8,
+             \"ffn\": 28672, \"vocab\": 128256},
+   \"parallelism\": {\"tp\": 8}, \"dtype_norm\": \"fp8\", \"batch\": 64, \"isl\": 1024, \"osl\": 1024,
+   \"measured\": {\"output_tokens_per_s_total\": 3000}, \"source\": \"our own run\"}
+
+kind is train, serve, decode or prefill. A row that cannot be predicted is listed with the reason.
+The error is predicted / measured - 1; the interval is meant to hold the measured figure in 80 % of runs.
+
+Examples:
+  autarky plan validate rows.json
+  autarky plan validate rows.jsonl --exact --json > report.json
+  autarky plan validate rows.json --chips ./chips --csv")]
+pub(crate) struct ValidateArgs {
+    /// A file of measured runs
+    #[arg(value_name = "ROWS.json")]
+    pub(crate) rows: PathBuf,
+
+    /// The least quality of a row: 3 where all that a prediction needs is known, 1 for a mere claim
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) quality: u8,
+
+    /// List rows of lower quality as skipped
+    #[arg(long)]
+    pub(crate) all: bool,
+
+    /// Leave rows that are known already out of the regression that corrects predictions
+    #[arg(long)]
+    pub(crate) exact: bool,
+
+    /// Leave every known row of the rows' documents out of the regression
+    #[arg(long)]
+    pub(crate) without_documents: bool,
 
     #[command(flatten)]
     pub(crate) catalog: CatalogArgs,

@@ -114,12 +114,14 @@ impl Deployment<'_> {
         if let Some(rate) = load.rate.filter(|r| *r > 0.0) {
             output_per_s = harsh_min(output_per_s, rate * load.output);
         }
+        // A prompt's chunks go through the stages one after another.
+        let chunks = (new * replicas / prefill_tokens).max(1.0);
         Serving {
             output_per_s,
             batch,
             slots,
             per_token_s,
-            prompt_s: prefill.total() * (new * replicas / prefill_tokens).max(1.0),
+            prompt_s: prefill.total() * (chunks + layout.pipeline - 1.0),
             decode,
             prefill,
             prefill_tokens,

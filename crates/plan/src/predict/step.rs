@@ -182,13 +182,15 @@ impl Deployment<'_> {
         let weight = format.weight_bytes();
 
         let mut flops = 2.0 * model.dense * tokens / shard;
-        let mut bytes = model.dense * weight / shard;
+        // Each stage of a pipeline reads its weights once for every microbatch, of which there are as many as stages.
+        let microbatches = if step.decoding { layout.pipeline } else { 1.0 };
+        let mut bytes = microbatches * model.dense * weight / shard;
         if let Some(m) = &model.mixture {
             let routed = if layout.expert_parallel { step.tokens } else { tokens };
             let devices = layout.expert_devices();
             flops += e.grouped * 2.0 * model.active_experts() * routed / devices;
-            let reached = 1.0 - (1.0 - m.per_token / m.count).powf(routed);
-            bytes += e.grouped.sqrt() * model.experts() * reached * weight / devices;
+            let reached = 1.0 - (1.0 - m.per_token / m.count).powf(routed / microbatches);
+            bytes += microbatches * e.grouped.sqrt() * model.experts() * reached * weight / devices;
         }
         let compute = flops / (device.peak * e.products);
         let memory = bytes / (device.bandwidth * e.bandwidth);

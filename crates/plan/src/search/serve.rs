@@ -168,8 +168,6 @@ struct Candidate<'a> {
     instances: f64,
     concurrency: f64,
     physics: Serving,
-    /// How much slower than the closed form a pipeline's stages make it.
-    staged: f64,
 }
 
 impl Candidate<'_> {
@@ -299,12 +297,12 @@ fn candidates<'a>(
             for (instances, concurrency) in shares(ask, most) {
                 considered += 1;
                 let load = load(ask, concurrency);
-                let (physics, staged) = staged(deployment.serve(&load, e), &layout, &load);
+                let physics = deployment.serve(&load, e);
                 // More than run at once only wait; that is worth looking at where it is asked for.
                 if ask.concurrency.is_none() && concurrency > physics.slots.max(1.0) {
                     break;
                 }
-                found.push(Candidate { format, model, layout, instances, concurrency, physics, staged });
+                found.push(Candidate { format, model, layout, instances, concurrency, physics });
             }
         }
     }
@@ -312,26 +310,6 @@ fn candidates<'a>(
         (true, Some(refusal)) => Err(refusal),
         _ => Ok((found, considered)),
     }
-}
-
-/// What a pipeline's stages make of a closed form that only divides the work by them: each stage reads its weights once for
-/// every microbatch, of which there are as many as stages, and a prompt goes through them one after another. And by how
-/// much that slows it.
-fn staged(mut s: Serving, layout: &Layout, load: &Load) -> (Serving, f64) {
-    let stages = layout.pipeline;
-    if stages <= 1.0 {
-        return (s, 1.0);
-    }
-    let before = s.decode.total();
-    s.decode.memory *= stages;
-    let per_token = s.per_token_s + s.decode.total() - before;
-    let slower = per_token / s.per_token_s;
-    s.per_token_s = per_token;
-    s.output_per_s /= slower;
-    let chunks =
-        (load.input * (1.0 - load.prefix_hit) * layout.replicas() / s.prefill_tokens).ceil().max(1.0);
-    s.prompt_s *= (chunks + stages - 1.0) / chunks;
-    (s, slower)
 }
 
 /// Why no instance holds the model.
@@ -437,12 +415,9 @@ fn plan(
             batch: Some(c.concurrency),
         },
     };
-    let mut prediction =
+    let prediction =
         predictor.predict(&job).map_err(|figure| Refusal::Missing { chip: chip.id.clone(), figure })?;
     let slower = prediction.physics / prediction.rate;
-    for rate in [&mut prediction.rate, &mut prediction.low, &mut prediction.high, &mut prediction.physics] {
-        *rate /= c.staged;
-    }
     let mut instances = c.instances;
     let mut output_per_s = prediction.rate * one * instances;
     if let Some(rate) = ask.rate {

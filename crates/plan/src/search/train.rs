@@ -124,12 +124,12 @@ impl TrainPlan {
 pub struct TrainResults {
     /// Plans, the most tokens/s first.
     pub plans: Vec<TrainPlan>,
-    /// Configurations that were timed.
+    /// Configurations that fit and were timed.
     pub considered: u64,
 }
 
 /// Configurations that fit, by the closed form alone: the best of each number of devices with their tokens/s over all
-/// devices, best first, and how many were looked at. Uses all cores.
+/// devices, best first, and how many were timed. Uses all cores.
 pub fn physics_search(
     model: &Model,
     device: &Device,
@@ -230,11 +230,9 @@ fn part(
                             recompute: space.recompute.unwrap_or(Recompute::None),
                             ..*base
                         };
-                        found.considered += 1;
                         if held(model, &t).total() > usable {
                             // Recomputing costs time and saves memory: only where it is needed.
                             t.recompute = Recompute::Full;
-                            found.considered += 1;
                             if space.recompute.is_some() || held(model, &t).total() > usable {
                                 break;
                             }

@@ -3,13 +3,17 @@
 mod chip;
 mod chips;
 mod claims;
+mod fit;
 mod fleet;
 mod here;
 mod page;
 mod policy;
+mod refused;
 mod rules;
+mod serve;
 mod switch;
 mod table;
+mod train;
 mod validate;
 mod verdict;
 
@@ -26,6 +30,9 @@ pub(super) fn run(command: &PlanCommand) -> Result<()> {
         PlanCommand::Claims(args) => claims::run(args),
         PlanCommand::Switch(args) => switch::run(args),
         PlanCommand::Fleet(args) => fleet::run(args),
+        PlanCommand::Fit(args) => fit::run(args),
+        PlanCommand::Serve(args) => serve::run(args),
+        PlanCommand::Train(args) => train::run(args),
         PlanCommand::Here(args) => here::run(args),
         PlanCommand::Validate(args) => validate::run(args),
     }

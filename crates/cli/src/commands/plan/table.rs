@@ -41,6 +41,11 @@ impl Table {
         self.rows.push(row);
     }
 
+    /// Whether it has no row.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     /// Prints it as the flags want it.
     pub(super) fn print(&self, args: &TableArgs) -> Result<()> {
         match (args.json, args.csv) {
