@@ -11,15 +11,15 @@ fn main() -> io::Result<()> {
     for (name, folder) in [("CHIPS", "data/chips"), ("CLAIMS", "data/claims"), ("RULES", "data/policy/rules")]
     {
         println!("cargo:rerun-if-changed={folder}");
-        list(&mut code, name, &root.join(folder))?;
+        list(&mut code, name, &root, folder)?;
     }
     fs::write(out.join("data.rs"), code)
 }
 
 /// A table of file names and texts, by name.
-fn list(code: &mut String, name: &str, folder: &Path) -> io::Result<()> {
+fn list(code: &mut String, name: &str, root: &Path, folder: &str) -> io::Result<()> {
     let mut files = Vec::new();
-    for entry in fs::read_dir(folder)? {
+    for entry in fs::read_dir(root.join(folder))? {
         let path = entry?.path();
         if path.extension().is_some_and(|e| e == "toml") {
             files.push(path);
@@ -29,7 +29,9 @@ fn list(code: &mut String, name: &str, folder: &Path) -> io::Result<()> {
     let _ = writeln!(code, "pub(crate) const {name}: &[(&str, &str)] = &[");
     for path in files {
         let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let _ = writeln!(code, "    ({file:?}, include_str!({:?})),", path.display().to_string());
+        // The compiler fills in where the package is, so that a build folder may be shared.
+        let place = format!("concat!(env!(\"CARGO_MANIFEST_DIR\"), \"/{folder}/\", {file:?})");
+        let _ = writeln!(code, "    ({file:?}, include_str!({place})),");
     }
     let _ = writeln!(code, "];");
     Ok(())
