@@ -22,6 +22,8 @@ pub struct Device {
     pub link: f64,
     /// Bytes/s of the network between scale-up domains, each direction.
     pub network: f64,
+    /// Part of tensor parallelism's messages in training that no computing hides.
+    pub exposed: f64,
     /// Devices in a scale-up domain.
     pub domain: f64,
     /// Devices in one chip as it is counted.
@@ -62,8 +64,7 @@ impl Device {
             half *= compute;
             bandwidth *= memory * unpacked;
         }
-        // FlashAttention-2 reaches on Hopper half the share that it reaches on Ampere (arXiv:2407.08608).
-        let attention = half * if stack.older_attention && hopper { 0.5 } else { 1.0 };
+        let attention = half * if hopper { stack.attention.0 } else { stack.attention.1 };
         // Without a link of their own chips talk through the host, at about 0.8 of its link.
         let host = chip.host_link.gb_s_per_direction.map_or(25.0, |h| 0.8 * h);
         let link = chip.interconnect.gb_s_per_direction.unwrap_or(host).max(16.0) * 1e9;
@@ -81,6 +82,7 @@ impl Device {
             memory: chip.memory.capacity_gib.unwrap_or(16.0) * f64::from(1u32 << 30) / per_chip,
             link: link / per_chip,
             network,
+            exposed: stack.exposed,
             domain: f64::from(chip.interconnect.max_scale_up_devices.unwrap_or(8).max(1)) * per_chip,
             per_chip,
         })

@@ -9,8 +9,10 @@ pub struct Stack {
     pub scheduling: f64,
     /// Whether it runs a model for one user, without a server in Python.
     pub local: bool,
-    /// Whether attention is FlashAttention-2's or older.
-    pub older_attention: bool,
+    /// What its attention reaches, against today's: on Hopper and later, and on chips before.
+    pub attention: (f64, f64),
+    /// Part of tensor parallelism's messages in training that no computing hides.
+    pub exposed: f64,
     /// Keeps products in half precision whatever the weights' format, in kernels written for consumer cards.
     pub half_only: bool,
     /// Runs on the CPU cores of a chip whose data sheet speaks of its GPU.
@@ -29,7 +31,8 @@ impl Stack {
             name: name.to_ascii_lowercase(),
             scheduling: 1.0,
             local: false,
-            older_attention: false,
+            attention: (1.0, 1.0),
+            exposed: 0.5,
             half_only: false,
             cpu_only: false,
             sequences: (1024.0, 256.0),
@@ -40,7 +43,10 @@ impl Stack {
             "ik_llama" => Stack { scheduling: 0.05, local: true, cpu_only: true, ..server },
             "autarky" => Stack { scheduling: 0.02, local: true, cpu_only: true, ..server },
             "trtllm" => Stack { sequences: (2048.0, 2048.0), small_cache: true, ..server },
-            "composer" | "megatron-2022" | "internevo" => Stack { older_attention: true, ..server },
+            // FlashAttention-2 reaches on Hopper half the share that it reaches on Ampere (arXiv:2407.08608).
+            "composer" | "internevo" => Stack { attention: (0.5, 1.0), ..server },
+            // Scores go through memory, and all-reduces wait for each other (arXiv:2205.05198).
+            "megatron-2022" => Stack { attention: (0.5, 0.5), exposed: 1.0, ..server },
             "sglang" => Stack { sequences: (1024.0, 1024.0), ..server },
             "vllm-ascend" => Stack { sequences: (1024.0, 1024.0), ..server },
             _ => server,

@@ -202,9 +202,10 @@ pub fn train(model: &Model, device: &super::Device, t: &Training, e: &TrainingEf
     let layers = model.layers / t.pipeline;
     let mut tensor = 0.0;
     if t.tensor > 1.0 {
-        // Four all-reduces a layer, half of them hidden.
+        // Four all-reduces a layer.
         let bytes = 2.0 * (t.tensor - 1.0) / t.tensor * tokens / t.context * model.width * 2.0;
-        tensor = 2.0 * layers * bytes / (link(t.tensor) * e.tensor) * if full { 1.5 } else { 1.0 };
+        tensor = 4.0 * device.exposed * layers * bytes / (link(t.tensor) * e.tensor)
+            * if full { 1.5 } else { 1.0 };
     }
     let mut context = 0.0;
     if t.context > 1.0 {
