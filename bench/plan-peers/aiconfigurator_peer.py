@@ -1,5 +1,6 @@
 """AIConfigurator: serving on NVIDIA GPUs, from NVIDIA's database of measured operators, by its `cli_estimate`."""
 
+import functools
 import json
 import logging
 import os
@@ -12,7 +13,8 @@ from rows import Unsupported, plain
 NAME = "AIConfigurator"
 PACKAGE = "aiconfigurator"
 KINDS = ("serve",)
-VARIANTS = {"defaults": None}
+# Tokens of prompts in a step. Its default is one prompt, where servers take up to 8192 tokens by default.
+VARIANTS = {"defaults": None, "8192 tokens a step": 8192}
 SYSTEMS = {
     "nvidia-a100-sxm-80": "a100_sxm",
     "nvidia-h100-sxm": "h100_sxm",
@@ -74,17 +76,21 @@ def load():
     # A model that it lacks is a row that it lacks: nothing is fetched.
     os.environ["HF_HUB_OFFLINE"] = "1"
     from aiconfigurator.cli import api
-    from aiconfigurator_core.sdk import errors
+    from aiconfigurator_core.sdk import errors, perf_database
 
+    # It reads some five hundred files anew for every question, to find its current version.
+    perf_database.get_supported_databases = functools.cache(perf_database.get_supported_databases)
     api_errors = (errors.PerfDataNotAvailableError, errors.EmpiricalNotImplementedError, ValueError)
     logging.disable(logging.CRITICAL)
 
 
-def predict(row, _variant):
+def predict(row, variant):
     plain(row)
     if row.chip not in SYSTEMS:
         raise Unsupported("chip not in its list")
     place = dict(system_name=SYSTEMS[row.chip], backend_name=_backend(row), isl=row.isl, osl=row.osl, **_layout(row))
+    if VARIANTS[variant]:
+        place["ctx_tokens"] = max(row.isl, VARIANTS[variant])
     # Where a format was not measured: the formats that it reads from a checkpoint, and then its mixed mode, which
     # fills gaps among the measurements by its own estimates.
     named = dict(model_path=_model(row), **_formats(row))

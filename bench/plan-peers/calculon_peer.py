@@ -1,7 +1,8 @@
 """Calculon's published iteration times for Table 5 of arXiv 2205.05198, as its own `llm-validation` prints them.
 
 It is not packaged. The times are from the output of its test, whose mean error over the table's eight lines is 3.65 %;
-six of the eight are among our rows. Its machine file gives this GPU's efficiencies by the sizes of products and messages.
+six of the eight are among our rows. Its machine file gives this GPU's efficiencies by the sizes of products and
+messages.
 """
 
 from rows import Unsupported

@@ -172,7 +172,7 @@ def share(error):
 
 def called(group):
     peer, version, variant, _ = group
-    return f"{peer} {version}" + (f", {variant}" if variant == "documented" else "")
+    return f"{peer} {version}" + (f", {variant}" if variant not in ("defaults", "published") else "")
 
 
 ORDER = ("train", "prefill", "decode", "serve")
@@ -273,8 +273,10 @@ NOTES = """## How each was asked, and what was assumed
   its current version, newer than most rows' software. Where a format was not measured, the formats of the checkpoint
   that it comes with are taken, and then its mixed mode. "Its maker's own runs" are those that it publishes to be
   checked by: they are asked with the row's batch, layout and formats, and turned into a rate as those rows' figure
-  is, concurrency x answer / (first token + the rest). Others' runs mostly have no batch: the best of those that fit
-  in memory is taken, as its own search does. Its database was measured on the same chips.
+  is, concurrency x answer / (first token + the rest); where its table gives a batch of a part of the clients only,
+  attention is read as copied. Others' runs mostly have no batch: the best of those that fit in memory is taken, as
+  its own search does. Its default is one prompt in a step; "8192 tokens a step" is what servers take. Its database
+  was measured on the same chips.
 - Speculative decoding, cached prompts and several instances of a server are left out for all.
 """
 
