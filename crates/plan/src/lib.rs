@@ -1,11 +1,18 @@
-//! The truth before you commit: chips that one can buy, and the export rules that name them.
+//! The truth before you commit: what chips would do with a model, what a switch costs, which rules a part crosses.
 //!
 //! Everything known is data, one readable file a chip and one a rule, with the source of each field and how far to
-//! trust it. Nothing here is legal advice.
+//! trust it, and published runs, one a line. A prediction is physics with fitted efficiencies, corrected by the runs that
+//! have most in common with it, and has an interval that is calibrated on runs that were left out. Nothing here is legal
+//! advice.
 //!
-//! Module map: [`chips`] what each chip is said to do, and finding one by name · [`policy`] export rules, and what each
-//! says of a part · [`confidence`] how far to trust a field · [`date`] days of the calendar · `data` the files that come
-//! with the program · `read` TOML with errors that name file and field · `error` what can be wrong.
+//! Module map, knowledge first: [`chips`] what each chip is said to do, and finding one by name · [`policy`] export rules,
+//! and what each says of a part · [`runs`] measured runs, and what each says that was run · [`model`] a model's work by kind
+//! of op. Prediction: [`predict`] the physics · [`fit`] corrections learned from runs, and intervals · [`search`] the best way
+//! to cut a model over chips · [`simulate`] what users feel under load. Answers: [`validate`] predictions beside measured
+//! rows · [`switch`] the same service on other chips · [`fleet`] jobs on mixed chips · `service` what those two share ·
+//! [`claims`] what holds of public statements · [`here`] this machine · [`report`] pages of HTML. Besides: [`confidence`]
+//! how far to trust a field · [`date`] days of the calendar · `data` the files that come with the program · `read` TOML
+//! with errors that name file and field · `error` what can be wrong.
 
 #![cfg_attr(
     not(test),

@@ -12,4 +12,4 @@ mod words;
 pub use built_in::built_in;
 pub use interpret::{Skip, interpret};
 pub use job::{Client, Job, Kind, Measured, Quantity, Setup};
-pub use row::{MAX_ROWS_BYTES, Row, RowsError, read_rows};
+pub use row::{MAX_ROWS_BYTES, Row, RowsError};

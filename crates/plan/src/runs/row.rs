@@ -1,7 +1,5 @@
 //! A row of measured runs, as it is written.
 
-use std::path::Path;
-
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -111,30 +109,3 @@ pub enum RowsError {
 
 /// The longest file of rows that is read.
 pub const MAX_ROWS_BYTES: u64 = 64 << 20;
-
-/// The rows in `text`: a JSON list, or an object whose `rows` is one. `file` is for errors.
-pub fn read_rows(file: &Path, text: &[u8]) -> Result<Vec<Row>, RowsError> {
-    let name = file.display().to_string();
-    let shape = |place: &str, problem: String| RowsError::Shape {
-        file: name.clone(),
-        place: place.to_owned(),
-        problem,
-    };
-    let value: Value = serde_json::from_slice(text)
-        .map_err(|e| shape(&format!("line {} column {}", e.line(), e.column()), e.to_string()))?;
-    let list = match value {
-        Value::Array(list) => list,
-        Value::Object(mut object) => match object.remove("rows") {
-            Some(Value::Array(list)) => list,
-            _ => return Err(shape("the top", "the object has no list `rows`".to_owned())),
-        },
-        _ => return Err(shape("the top", "it is neither a list nor an object".to_owned())),
-    };
-    list.into_iter()
-        .enumerate()
-        .map(|(i, value)| {
-            let id = value.get("id").and_then(Value::as_str).unwrap_or("without id").to_owned();
-            serde_json::from_value(value).map_err(|e| shape(&format!("row {i} ({id})"), e.to_string()))
-        })
-        .collect()
-}
