@@ -120,3 +120,28 @@ fn rows_are_validated_and_bad_files_are_named() {
     let error = autarky(&["plan", "validate", name]).fails(3);
     assert!(error.contains("row 0 (a), field `kind`"), "{error}");
 }
+
+#[test]
+fn plans_are_pages_that_need_no_network() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let page = |name: &str, args: &[&str]| {
+        let file = folder.path().join(name);
+        let html = ["--html", file.to_str().expect("a path")];
+        autarky(&[args, &html].concat()).ok();
+        let text = std::fs::read_to_string(&file).expect("the page");
+        assert!(text.contains("default-src 'none'") && text.contains("<h1>"), "{name}");
+        // The one address is a name space.
+        let addresses = text.matches("://").count() - text.matches("http://www.w3.org/2000/svg").count();
+        assert_eq!(addresses, 0, "{name}");
+        text
+    };
+    let on = ["--chip", "h100-sxm,mi300x"];
+    page("fit.html", &[&["plan", "fit", "Qwen/Qwen3-32B"], &on[..]].concat());
+    let sizes = ["--input", "1024", "--output", "256"];
+    let serve = page("serve.html", &[&["plan", "serve", "Qwen/Qwen3-32B"], &on[..], &sizes].concat());
+    assert!(serve.contains("\"name\":\"Instinct MI300X\""));
+    page(
+        "train.html",
+        &[&["plan", "train", "Qwen/Qwen3-8B", "--tokens", "1e12", "--count", "64"], &on[..]].concat(),
+    );
+}

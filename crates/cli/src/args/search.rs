@@ -8,7 +8,7 @@ use autarky_plan::predict::Format;
 use autarky_plan::search::Costs;
 use clap::{Args, ValueEnum};
 
-use super::{CatalogArgs, TableArgs};
+use super::{CatalogArgs, HtmlArgs, TableArgs};
 use crate::exit::Usage;
 
 /// Which model and which chips.
@@ -23,6 +23,9 @@ pub(crate) struct OnArgs {
 
     #[command(flatten)]
     pub(crate) catalog: CatalogArgs,
+
+    #[command(flatten)]
+    pub(crate) html: HtmlArgs,
 
     #[command(flatten)]
     pub(crate) table: TableArgs,

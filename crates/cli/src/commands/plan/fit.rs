@@ -4,6 +4,7 @@ use anyhow::Result;
 use autarky_plan::search::{Memory, MemoryAsk, fit};
 use serde_json::Value;
 
+use super::page;
 use super::refused::{Refused, assumed, open};
 use super::table::{Table, number, rounded, text, value};
 use crate::args::{FitArgs, format};
@@ -13,6 +14,7 @@ use crate::terminal::Style;
 const GIB: f64 = (1u64 << 30) as f64;
 
 pub(super) fn run(args: &FitArgs) -> Result<()> {
+    page::check(&args.on.html)?;
     let model = open(&args.on.model)?;
     let ask = MemoryAsk {
         context: f64::from(args.context),
@@ -47,6 +49,12 @@ pub(super) fn run(args: &FitArgs) -> Result<()> {
         }
     }
     refused.only(table.is_empty())?;
+    page::write(&args.on.html, || {
+        let title = format!("{}: what of it goes where", model.name);
+        let bars = table.bars("Chips needed", "chips", &["chip", "format"], ["needed", "needed", "needed"]);
+        let lead = format!("{} sequences of {} positions. GiB over all chips.", args.batch, args.context);
+        page::of(title, &lead, vec![bars], table.on_page(), &(refused.text() + &assumed(&model)))
+    })?;
     match (args.on.table.json, args.on.table.csv) {
         (true, _) => print_json(&serde_json::json!({
             "model": model.name,

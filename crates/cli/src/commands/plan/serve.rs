@@ -6,10 +6,12 @@ use anyhow::Result;
 use autarky_plan::Chip;
 use autarky_plan::fit::Predictor;
 use autarky_plan::predict::Stack;
+use autarky_plan::report::{Block, Curve, Curves, Point};
 use autarky_plan::search::{ServeAsk, ServePlan, ServeResults, serve};
 use autarky_plan::simulate::{Report, Summary};
 use serde_json::{Value, json};
 
+use super::page::{self, INTERVALS};
 use super::refused::{Refused, assumed, open};
 use super::table::{Table, number, rounded, text, value};
 use crate::args::{ByName, ServeArgs, format};
@@ -17,6 +19,7 @@ use crate::commands::{print, print_json};
 use crate::terminal::Style;
 
 pub(super) fn run(args: &ServeArgs) -> Result<()> {
+    page::check(&args.on.html)?;
     let model = open(&args.on.model)?;
     let predictor = Predictor::built_in()?;
     let mut table = Table::new([
@@ -40,12 +43,14 @@ pub(super) fn run(args: &ServeArgs) -> Result<()> {
     ]);
     let mut refused = Refused::default();
     let (mut loads, mut notes, mut considered) = (Vec::new(), String::new(), 0);
+    let mut curves = Vec::new();
     for chip in args.on.chips()? {
         let ask = ask(args, &chip)?;
         match serve(predictor, &model, &chip, f64::from(args.count), &ask) {
             Ok(found) => {
                 considered += found.considered;
                 let plans = by(args.by, &found);
+                curves.push(curve(&chip, &found.by_throughput));
                 let mut seen = Vec::new();
                 // Of one layout, the best batch says enough.
                 let fresh = |p: &&ServePlan| {
@@ -71,6 +76,23 @@ pub(super) fn run(args: &ServeArgs) -> Result<()> {
         }
     }
     refused.only(table.is_empty())?;
+    page::write(&args.on.html, || {
+        let title = format!("{}: prompts of {} tokens, answers of {}", model.name, args.input, args.output);
+        let bars = table.bars(
+            "Plans",
+            "tokens/s a chip",
+            &["chip", "format", "layout"],
+            ["per_chip", "per_chip_low", "per_chip_high"],
+        );
+        let curves = Block::Curves(Curves {
+            title: "What users and chips get".to_owned(),
+            x: "tokens/s a user".to_owned(),
+            y: "tokens/s a chip".to_owned(),
+            curves,
+        });
+        let said = format!("{notes}{}{}", refused.text(), assumed(&model));
+        page::of(title, INTERVALS, vec![bars, curves], table.on_page(), &said)
+    })?;
     match (args.on.table.json, args.on.table.csv) {
         (true, _) => print_json(&json!({
             "model": model.name,
@@ -123,6 +145,32 @@ fn by(what: ByName, found: &ServeResults) -> &[ServePlan] {
         ByName::Latency => &found.by_latency,
         ByName::Cost => &found.by_cost,
     }
+}
+
+/// The plans that no other beats both for users and for chips, from slow users to fast ones.
+fn curve(chip: &Chip, plans: &[ServePlan]) -> Curve {
+    let mut all: Vec<&ServePlan> = plans.iter().collect();
+    all.sort_by(|a, b| a.tpot_s.total_cmp(&b.tpot_s));
+    let mut best = 0.0;
+    let mut points = Vec::new();
+    for p in all {
+        if p.per_chip() > best {
+            best = p.per_chip();
+            points.push(Point {
+                x: 1.0 / p.tpot_s,
+                y: p.per_chip(),
+                interval: Some((p.prediction.low.min(best), p.prediction.high)),
+                note: format!(
+                    "{}, {}, {:.0} in flight",
+                    p.format.name,
+                    layout(p),
+                    p.concurrency * p.instances
+                ),
+            });
+        }
+    }
+    points.reverse();
+    Curve { name: chip.name.clone(), points }
 }
 
 fn layout(p: &ServePlan) -> String {

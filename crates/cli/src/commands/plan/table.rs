@@ -1,6 +1,7 @@
 //! Tables: for people, as comma-separated values, and as JSON.
 
 use anyhow::Result;
+use autarky_plan::report::{Bar, Bars, Block, Cell, Column as PageColumn, Table as PageTable};
 use serde_json::{Map, Value};
 
 use crate::args::TableArgs;
@@ -53,6 +54,43 @@ impl Table {
             (_, true) => print(&self.csv()),
             _ => print(&self.text(Style::stdout())),
         }
+    }
+
+    /// It as a page has it.
+    pub(super) fn on_page(&self) -> Block {
+        let columns = self.columns.iter();
+        let columns = columns
+            .map(|c| if c.number { PageColumn::number(c.heading) } else { PageColumn::text(c.heading) });
+        let cell = |value: &Value| match value {
+            Value::Null => Cell::Unknown,
+            Value::Number(n) => Cell::number(n.as_f64()),
+            Value::String(text) => Cell::text(text),
+            other => Cell::text(other.to_string()),
+        };
+        let rows = self.rows.iter().map(|row| row.iter().map(cell).collect());
+        Block::Table(PageTable { columns: columns.collect(), rows: rows.collect(), caption: String::new() })
+    }
+
+    /// A bar for each row: the cells of the keys in `label` joined, and the values of the three keys, in `unit`.
+    pub(super) fn bars(&self, title: &str, unit: &str, label: &[&str], value: [&str; 3]) -> Block {
+        let at = |key: &str| self.columns.iter().position(|c| c.key == key);
+        let text = |row: &[Value], key: &str| match at(key).and_then(|i| row.get(i)) {
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+            None => String::new(),
+        };
+        let figure = |row: &[Value], key: &str| at(key).and_then(|i| row.get(i)).and_then(Value::as_f64);
+        let [middle, low, high] = value;
+        let bars = self.rows.iter().filter_map(|row| {
+            Some(Bar {
+                label: label.iter().map(|key| text(row, key)).collect::<Vec<_>>().join(", "),
+                value: figure(row, middle)?,
+                interval: figure(row, low).zip(figure(row, high)),
+                note: text(row, "basis"),
+            })
+        });
+        let bars = Bars { title: title.to_owned(), unit: unit.to_owned(), bars: bars.collect(), mark: None };
+        Block::Bars(bars)
     }
 
     pub(super) fn json(&self) -> Value {

@@ -7,6 +7,7 @@ use autarky_plan::predict::Recompute;
 use autarky_plan::search::{MTBF_SOURCE, Pins, Reliability, TrainAsk, TrainPlan, train};
 use serde_json::json;
 
+use super::page::{self, INTERVALS};
 use super::refused::{Refused, assumed, open};
 use super::table::{Table, number, rounded, text, value};
 use crate::args::{TrainArgs, format};
@@ -21,6 +22,7 @@ pub(super) fn run(args: &TrainArgs) -> Result<()> {
     if !(args.tokens.is_finite() && args.tokens >= 1.0) {
         return Err(Usage("--tokens: a number from 1 on is wanted, such as 15e12".to_owned()).into());
     }
+    page::check(&args.on.html)?;
     let model = open(&args.on.model)?;
     let predictor = Predictor::built_in()?;
     let mut reliability = Reliability::default();
@@ -105,6 +107,15 @@ pub(super) fn run(args: &TrainArgs) -> Result<()> {
         }
     }
     refused.only(table.is_empty())?;
+    page::write(&args.on.html, || {
+        let title = format!("{}: training on {:e} tokens", model.name, args.tokens);
+        let label = ["chip", "layout"];
+        let rates =
+            table.bars("Speed", "tokens/s a chip", &label, ["per_chip", "per_chip_low", "per_chip_high"]);
+        let days = table.bars("Time", "days", &label, ["days", "days_low", "days_high"]);
+        let said = format!("{notes}{}{}", refused.text(), assumed(&model));
+        page::of(title, INTERVALS, vec![rates, days], table.on_page(), &said)
+    })?;
     match (args.on.table.json, args.on.table.csv) {
         (true, _) => print_json(&json!({
             "model": model.name,
