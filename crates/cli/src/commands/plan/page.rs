@@ -12,7 +12,7 @@ use crate::exit::Input;
 /// What is said of all predictions.
 pub(super) const INTERVALS: &str = "Predicted. An interval is meant to hold 80 % of what one would measure.";
 
-/// Refuses what [`write`] would refuse, before any work is done.
+/// Refuses what [`write()`] would refuse, before any work is done.
 pub(super) fn check(args: &HtmlArgs) -> Result<()> {
     match &args.html {
         Some(file) => Ok(may_write(file, args.force)?),
