@@ -12,7 +12,7 @@ pub struct Kernel {
     pub center: Vec<(f64, f64)>,
     /// Logarithm of the sharpness of each feature.
     pub sharpness: Vec<f64>,
-    /// Logarithms of the amplitudes of [`Kernel::parts`].
+    /// Logarithms of the parts' amplitudes, in the order in which `covariance` adds them.
     pub amplitudes: Vec<f64>,
     /// Logits of how much jobs have in common that differ in a label, where sizes matter by label.
     pub mixing: Vec<f64>,
