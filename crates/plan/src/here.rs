@@ -31,6 +31,12 @@ pub struct Work {
     pub decode_ops: f64,
     /// Bytes read for a token of an answer.
     pub decode_bytes: f64,
+    /// Whether weights are floating-point numbers, so that products are, too.
+    pub floating: bool,
+    /// Layers, for whose ops threads wait on each other.
+    pub layers: f64,
+    /// Tokens of a step of prefill, and of decode.
+    pub step_tokens: (f64, f64),
 }
 
 /// A phase of work.
@@ -93,12 +99,26 @@ fn expected(phase: Phase) -> (f64, f64) {
 
 /// Tokens/s at the machine's limit.
 pub fn limit(machine: &Machine, work: &Work, phase: Phase) -> f64 {
+    let peak = if work.floating { machine.float_flops } else { machine.integer_ops };
     match phase {
-        Phase::Prefill => machine.integer_ops / work.prefill_ops,
-        Phase::Decode => {
-            1.0 / (work.decode_bytes / machine.bandwidth).max(work.decode_ops / machine.integer_ops)
-        }
+        Phase::Prefill => peak / work.prefill_ops,
+        Phase::Decode => 1.0 / (work.decode_bytes / machine.bandwidth).max(work.decode_ops / peak),
     }
+}
+
+/// Seconds a layer and step in which threads wait on each other: about eleven times, some microseconds each.
+const WAITING_S: f64 = 40e-6;
+
+/// Seconds of waiting for a token.
+fn waiting(work: &Work, phase: Phase) -> f64 {
+    let (prefill, decode) = work.step_tokens;
+    WAITING_S * work.layers / if phase == Phase::Prefill { prefill } else { decode }.max(1.0)
+}
+
+/// The share of its limit that the machine reached at `actual` tokens/s, waiting left out.
+pub fn share(machine: &Machine, work: &Work, phase: Phase, actual: f64) -> f64 {
+    let at_limit = 1.0 / limit(machine, work, phase);
+    at_limit / (1.0 / actual - waiting(work, phase)).max(at_limit)
 }
 
 /// What to expect of `work` on `machine` after the runs in `history`.
@@ -118,7 +138,7 @@ pub fn forecast(machine: &Machine, work: &Work, phase: Phase, history: &[Entry])
     // Of a normal distribution 80 % lie within 1.28 standard deviations; the mean is uncertain too.
     let half = 1.28 * sigma * (1.0 + 1.0 / (PRIOR + n)).sqrt();
     let limit = limit(machine, work, phase);
-    let rate = limit * mean.min(0.0).exp();
+    let rate = 1.0 / (1.0 / (limit * mean.min(0.0).exp()) + waiting(work, phase));
     Forecast {
         rate,
         low: rate * (-half).exp(),
@@ -195,7 +215,14 @@ mod tests {
     use super::*;
 
     const MACHINE: Machine = Machine { bandwidth: 32e9, integer_ops: 900e9, float_flops: 200e9 };
-    const WORK: Work = Work { prefill_ops: 2e9, decode_ops: 2e9, decode_bytes: 0.8e9 };
+    const WORK: Work = Work {
+        prefill_ops: 2e9,
+        decode_ops: 2e9,
+        decode_bytes: 0.8e9,
+        floating: false,
+        layers: 0.0,
+        step_tokens: (512.0, 1.0),
+    };
 
     fn entry(share: f64) -> Entry {
         let model = "m".to_owned();
@@ -222,6 +249,16 @@ mod tests {
         assert!(later.high / later.low < first.high / first.low);
         // Runs of one phase say nothing of the other.
         assert_eq!(forecast(&MACHINE, &WORK, Phase::Prefill, &vec![entry(0.7); 20]).runs, 0);
+    }
+
+    #[test]
+    fn small_models_wait_more_than_they_work() {
+        let small = Work { prefill_ops: 5e5, decode_ops: 5e5, decode_bytes: 1e6, layers: 5.0, ..WORK };
+        let f = forecast(&MACHINE, &small, Phase::Decode, &[]);
+        assert!(f.rate < 5000.0 && f.limit > 30_000.0, "{f:?}");
+        // What waiting explains is no lack of speed.
+        let share = share(&MACHINE, &small, Phase::Decode, f.rate);
+        assert!((share - 0.92).abs() < 1e-9, "{share}");
     }
 
     #[test]

@@ -179,6 +179,11 @@ pub(super) struct Measured {
     /// Operations and bytes an answer's token.
     pub(super) decode_ops: f64,
     pub(super) decode_bytes: f64,
+    /// Whether most weights are floating-point numbers.
+    pub(super) floating: bool,
+    pub(super) layers: f64,
+    /// Tokens of a step of prefill.
+    pub(super) chunk: f64,
     pub(super) prefill: f64,
     pub(super) decode: Option<f64>,
 }
@@ -212,6 +217,9 @@ pub(super) fn measure(args: &BenchArgs) -> Result<Measured> {
         prefill_ops: work.prefill_ops / (sequences * args.prompt as f64),
         decode_ops: work.decode_ops / sequences,
         decode_bytes: work.decode_bytes / sequences,
+        floating: model.dtypes().first().is_some_and(|t| t.dtype.is_float()),
+        layers: model.config().layers as f64,
+        chunk: options.chunk.min(args.prompt * args.sequences) as f64,
         prefill: all(&|r| Some(r.prefill)).unwrap_or(0.0),
         decode: all(&|r| r.decode),
     })

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use autarky_plan::here::{Entry, Forecast, History, Machine, Phase, Work, forecast};
+use autarky_plan::here::{Entry, Forecast, History, Machine, Phase, Work, forecast, share};
 use serde_json::{Value, json};
 
 use super::super::bench::{self, Measured};
@@ -24,6 +24,9 @@ pub(super) fn run(args: &HereArgs) -> Result<()> {
         prefill_ops: found.prefill_ops,
         decode_ops: found.decode_ops,
         decode_bytes: found.decode_bytes,
+        floating: found.floating,
+        layers: found.layers,
+        step_tokens: (found.chunk, args.bench.sequences as f64),
     };
     let mut phases = Vec::new();
     for (phase, actual) in [(Phase::Prefill, Some(found.prefill)), (Phase::Decode, found.decode)] {
@@ -38,7 +41,7 @@ pub(super) fn run(args: &HereArgs) -> Result<()> {
             low: f.low,
             high: f.high,
             actual,
-            share: actual / f.limit,
+            share: share(&machine, &work, phase, actual),
         })?;
         phases.push((phase, f, actual));
     }
