@@ -3,28 +3,13 @@
 //! An input is TOML, or edits of a valid file: pairs of lines, each taking the place of another.
 #![no_main]
 
-use autarky_fuzz::bounded;
+use autarky_fuzz::{bounded, edited};
 use autarky_plan::claims::Claim;
 use autarky_plan::fleet::Fleet;
 use libfuzzer_sys::fuzz_target;
 
 const CLAIM: &str = include_str!("../seeds/claim_fleet/claim.toml");
 const FLEET: &str = include_str!("../seeds/claim_fleet/fleet.toml");
-
-/// A valid file with some of its lines replaced or doubled, as the bytes say.
-fn edited(valid: &'static str, bytes: &[u8]) -> String {
-    let mut lines: Vec<&str> = valid.lines().collect();
-    let all = lines.clone();
-    for pair in bytes.chunks_exact(2) {
-        let (to, from) = (usize::from(pair[0]), usize::from(pair[1]));
-        let at = to % lines.len();
-        match to % 2 {
-            0 => lines[at] = all[from % all.len()],
-            _ => lines.insert(at, all[from % all.len()]),
-        }
-    }
-    lines.join("\n")
-}
 
 fn claim(text: &str) {
     match Claim::parse("own.toml", text) {

@@ -43,3 +43,18 @@ pub fn file(name: &str, bytes: &[u8]) -> PathBuf {
 pub fn folder() -> &'static Path {
     &FOLDER
 }
+
+/// `valid` with some of its lines replaced or doubled: each pair of `bytes` names a place and the line that goes there.
+pub fn edited(valid: &str, bytes: &[u8]) -> String {
+    let mut lines: Vec<&str> = valid.lines().collect();
+    let all = lines.clone();
+    for pair in bytes.chunks_exact(2) {
+        let (to, from) = (usize::from(pair[0]), usize::from(pair[1]));
+        let at = to % lines.len();
+        match to % 2 {
+            0 => lines[at] = all[from % all.len()],
+            _ => lines.insert(at, all[from % all.len()]),
+        }
+    }
+    lines.join("\n")
+}

@@ -9,6 +9,7 @@ use anyhow::Result;
 use autarky_cpu::{Pool, matmul::peak::Reader};
 use autarky_engine::Options;
 use autarky_engine::memory::human;
+use autarky_graph::CacheDType;
 use serde_json::{Value, json};
 
 use super::{print, print_json};
@@ -27,14 +28,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
     check(args)?;
     let model = load::model(&args.model)?;
     let cache = load::cache_dtype(&model, args.kv);
-    let context = args.depth.saturating_add(args.prompt).saturating_add(args.generate);
-    let options = Options {
-        context,
-        sequences: args.sequences,
-        chunk: args.chunk.min(context.saturating_mul(args.sequences)),
-        outputs: args.sequences,
-        cache,
-    };
+    let options = options(args, cache);
     let loaded = load::engine(&model, &args.device, options)?;
     let resident = Resident::now();
     let cache_bytes = loaded.engine.memory().cache;
@@ -169,6 +163,18 @@ fn check(args: &BenchArgs) -> Result<()> {
     Ok(())
 }
 
+/// The engine's sizes for the work.
+fn options(args: &BenchArgs, cache: CacheDType) -> Options {
+    let context = args.depth.saturating_add(args.prompt).saturating_add(args.generate);
+    Options {
+        context,
+        sequences: args.sequences,
+        chunk: args.chunk.min(context.saturating_mul(args.sequences)),
+        outputs: args.sequences,
+        cache,
+    }
+}
+
 /// What a benchmark found, and what it had to do, for commands that set forecasts beside it. Rates are medians, tokens/s.
 pub(super) struct Measured {
     pub(super) bandwidth: f64,
@@ -193,14 +199,7 @@ pub(super) fn measure(args: &BenchArgs) -> Result<Measured> {
     check(args)?;
     let model = load::model(&args.model)?;
     let cache = load::cache_dtype(&model, args.kv);
-    let context = args.depth.saturating_add(args.prompt).saturating_add(args.generate);
-    let options = Options {
-        context,
-        sequences: args.sequences,
-        chunk: args.chunk.min(context.saturating_mul(args.sequences)),
-        outputs: args.sequences,
-        cache,
-    };
+    let options = options(args, cache);
     let work = Demand::of(&model, args, cache)?;
     let loaded = load::engine(&model, &args.device, options)?;
     let pool = Pool::new(loaded.threads);

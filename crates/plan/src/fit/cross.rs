@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use super::regression::{covariance, inverse, left_out};
-use super::sample::{Sample, Side, sample};
+use super::sample::Side;
 use super::search::{Effort, Runs, efficiencies, search};
 use super::stored::{Interval, built_in_runs};
 use crate::Error;
@@ -100,8 +100,7 @@ fn cross_fold(runs: &Runs, fold: &[&Vec<usize>], effort: Effort) -> Option<Vec<C
     let inner = runs.part(&keep);
     let logs = efficiencies(&inner);
     let kernel = search(&inner, &logs, None, effort)?;
-    let samples: Vec<Sample> = runs.jobs.iter().filter_map(|j| sample(j, &logs).ok()).collect();
-    let residuals: Vec<f64> = runs.targets.iter().zip(&samples).map(|(t, s)| t - s.base).collect();
+    let (samples, residuals) = runs.in_numbers(&logs)?;
     let ready = kernel.ready();
     let inverse = inverse(&covariance(&ready, &samples), ready.noise)?;
     let groups: Vec<Vec<usize>> = fold.iter().map(|g| (*g).clone()).collect();

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use super::regression::Regression;
-use super::sample::{Sample, Side, sample};
+use super::sample::{Side, sample};
 use super::stored::{Fit, Fits, Interval, built_in_runs, select};
 use crate::Error;
 use crate::chips::{Catalog, Chip};
@@ -96,7 +96,7 @@ impl Predictor {
     /// The runs that come with the program and are fitted: ids and documents.
     pub fn fitted() -> Result<Vec<(String, String)>, Error> {
         let mut out = Vec::new();
-        for side in [Side::Serving, Side::Local, Side::Training] {
+        for side in Side::ALL {
             let runs = built_in_runs(side)?;
             out.extend(runs.ids.into_iter().zip(runs.documents));
         }
@@ -149,12 +149,7 @@ impl Fitted {
         let more = select(side, own.iter(), catalog);
         runs.jobs.extend(more.jobs);
         runs.targets.extend(more.targets);
-        let samples: Vec<Sample> =
-            runs.jobs.iter().filter_map(|j| sample(j, &fit.efficiencies).ok()).collect();
-        if samples.len() != runs.jobs.len() {
-            return Err(Error::Fit);
-        }
-        let residuals: Vec<f64> = runs.targets.iter().zip(&samples).map(|(t, s)| t - s.base).collect();
+        let (samples, residuals) = runs.in_numbers(&fit.efficiencies).ok_or(Error::Fit)?;
         let mut range: Vec<(f64, f64)> = Vec::new();
         for s in &samples {
             range.resize(s.features.len(), (f64::INFINITY, f64::NEG_INFINITY));

@@ -32,6 +32,14 @@ impl Runs {
         }
     }
 
+    /// The runs in numbers with efficiencies of those logarithms, and the logarithms of measured / physics. `None` where
+    /// a run's chip lacks a figure.
+    pub(crate) fn in_numbers(&self, logs: &[f64]) -> Option<(Vec<Sample>, Vec<f64>)> {
+        let samples = self.jobs.iter().map(|j| sample(j, logs).ok()).collect::<Option<Vec<_>>>()?;
+        let residuals = self.targets.iter().zip(&samples).map(|(t, s)| t - s.base).collect();
+        Some((samples, residuals))
+    }
+
     /// Runs by document.
     pub(crate) fn by_document(&self) -> Vec<Vec<usize>> {
         groups(self.documents.iter().map(String::as_str))
@@ -187,11 +195,7 @@ impl Random {
 
 /// The kernel that a random walk of `effort` finds: a change stays if what is left out is predicted better.
 pub(crate) fn search(runs: &Runs, logs: &[f64], start: Option<&Kernel>, effort: Effort) -> Option<Kernel> {
-    let samples: Vec<Sample> = runs.jobs.iter().filter_map(|j| sample(j, logs).ok()).collect();
-    if samples.len() != runs.jobs.len() {
-        return None;
-    }
-    let residuals: Vec<f64> = runs.targets.iter().zip(&samples).map(|(t, s)| t - s.base).collect();
+    let (samples, residuals) = runs.in_numbers(logs)?;
     let state = State {
         samples: &samples,
         residuals: &residuals,

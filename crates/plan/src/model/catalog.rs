@@ -41,11 +41,6 @@ fn plain(name: &str) -> String {
 }
 
 impl Models {
-    /// The names, as their makers write them.
-    pub fn names() -> impl Iterator<Item = &'static str> {
-        SHAPES.values().map(|s| s.name.as_str())
-    }
-
     /// The published sizes of the model of that name, with or without its maker's.
     pub fn find(name: &str) -> Result<&'static Shape, UnknownModel> {
         let wanted = plain(name);

@@ -39,24 +39,6 @@ impl Efficiencies {
     /// How many there are.
     pub const COUNT: usize = 14;
 
-    /// Their names, in order.
-    pub const NAMES: [&'static str; Self::COUNT] = [
-        "products",
-        "bandwidth",
-        "launch_s",
-        "scheduling_s",
-        "latency_s",
-        "all_reduce",
-        "all_to_all",
-        "attention",
-        "accepted",
-        "cache",
-        "ends",
-        "grouped",
-        "latent",
-        "traffic",
-    ];
-
     /// What is expected before any run is looked at.
     pub const PRIOR: [f64; Self::COUNT] =
         [0.65, 0.65, 12e-6, 2e-3, 10e-6, 0.6, 0.5, 0.35, 0.75, 0.9, 0.6, 1.8, 0.25, 5.0];

@@ -34,21 +34,6 @@ impl TrainingEfficiencies {
     /// How many there are.
     pub const COUNT: usize = 11;
 
-    /// Their names, in order.
-    pub const NAMES: [&'static str; Self::COUNT] = [
-        "half",
-        "small",
-        "traffic",
-        "attention",
-        "tensor",
-        "expert",
-        "data",
-        "bubble",
-        "launch_s",
-        "grouped",
-        "progress",
-    ];
-
     /// What is expected before any run is looked at.
     pub const PRIOR: [f64; Self::COUNT] = [0.68, 0.55, 14.0, 0.45, 0.6, 0.35, 0.35, 1.0, 25e-6, 1.5, 0.4];
 
