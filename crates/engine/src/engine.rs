@@ -15,8 +15,10 @@ use crate::sequence::Sequence;
 pub struct Options {
     /// Positions that one sequence may have.
     pub context: usize,
-    /// Sequences that the KV cache holds at full context, and that one step may have.
+    /// Sequences that one step may have.
     pub sequences: usize,
+    /// Positions that the KV cache holds, of all sequences together; `None`: every sequence at full context.
+    pub positions: Option<usize>,
     /// Tokens in one step: a longer prompt is prefilled in chunks of this size.
     pub chunk: usize,
     /// Positions whose logits one step can give.
@@ -31,7 +33,14 @@ impl Options {
 
     /// One sequence of up to `context` positions, of which the last position's logits are wanted.
     pub fn single(context: usize, cache: CacheDType) -> Options {
-        Options { context, sequences: 1, chunk: Options::CHUNK.min(context), outputs: 1, cache }
+        Options {
+            context,
+            sequences: 1,
+            positions: None,
+            chunk: Options::CHUNK.min(context),
+            outputs: 1,
+            cache,
+        }
     }
 
     /// What a program has to be compiled for.
@@ -39,13 +48,20 @@ impl Options {
     /// # Errors
     /// When a size is 0 or the cache would have more blocks than can be counted.
     pub fn limits(&self) -> Result<Limits, EngineError> {
-        let Options { context, sequences, chunk, outputs, cache } = *self;
+        let Options { context, sequences, positions, chunk, outputs, cache } = *self;
         let sizes = [("context", context), ("sequences", sequences), ("chunk", chunk), ("outputs", outputs)];
         if let Some((name, _)) = sizes.iter().find(|(_, n)| *n == 0) {
             return Err(EngineError::Options(format!("{name} is 0, and must be at least 1")));
         }
-        let blocks = context.div_ceil(BLOCK).checked_mul(sequences).filter(|&n| n <= u32::MAX as usize);
-        let Some(blocks) = blocks else {
+        let blocks = match positions {
+            Some(positions) if positions < context => {
+                let what = format!("a cache of {positions} positions does not hold a context of {context}");
+                return Err(EngineError::Options(what));
+            }
+            Some(positions) => Some(positions.div_ceil(BLOCK)),
+            None => context.div_ceil(BLOCK).checked_mul(sequences),
+        };
+        let Some(blocks) = blocks.filter(|&n| n <= u32::MAX as usize) else {
             let what = format!("{sequences} sequences of {context} positions are more than can be counted");
             return Err(EngineError::Options(what));
         };
@@ -148,6 +164,21 @@ impl Engine {
         self.limits.outputs
     }
 
+    /// Tokens that one step can have.
+    pub fn max_tokens(&self) -> usize {
+        self.limits.tokens
+    }
+
+    /// Sequences that one step can have.
+    pub fn max_sequences(&self) -> usize {
+        self.limits.sequences
+    }
+
+    /// Blocks of the KV cache: all, and those that nobody holds.
+    pub fn blocks(&self) -> (usize, usize) {
+        (self.limits.blocks, self.pool.free())
+    }
+
     /// The memory that the program holds.
     pub fn memory(&self) -> MemoryUse {
         self.program.memory()
@@ -202,6 +233,15 @@ impl Engine {
             w.sequence.computed(w.tokens);
         }
         Ok(&self.program.output(0)[..self.outputs.len() * self.vocabulary])
+    }
+
+    pub(crate) fn pool(&self) -> &BlockPool {
+        &self.pool
+    }
+
+    /// Takes the blocks that the sequence needs for `positions` positions, if there are so many; else none.
+    pub(crate) fn reserve(&self, sequence: &mut Sequence, positions: usize) -> bool {
+        self.has_room(sequence, positions) && sequence.reserve(positions, &self.pool).is_ok()
     }
 
     /// Whether the cache has blocks for `positions` positions of the sequence.

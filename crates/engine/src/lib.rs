@@ -2,6 +2,7 @@
 //!
 //! Module map: [`Engine`] owns a compiled program and its cache and runs steps · [`Sequence`] is one text's tokens
 //! and its blocks of cache · [`sampling`] logits to tokens · [`generate()`] the loop from prompt to text ·
+//! [`service`] many answers at once, with continuous batching and a cache of prompts ·
 //! [`speculation`] several tokens in a step, guessed from the text itself · [`stop`] stop strings in a stream ·
 //! [`quality`] perplexity and KL divergence · [`memory`] what a model needs and what the machine has, asked before
 //! anything is allocated.
@@ -18,6 +19,7 @@ pub mod memory;
 pub mod quality;
 pub mod sampling;
 mod sequence;
+pub mod service;
 pub mod speculation;
 pub mod stop;
 #[cfg(test)]

@@ -74,6 +74,32 @@ impl Sequence {
         }
     }
 
+    /// Lets go of everything that the cache holds and keeps the text, to be computed again.
+    pub(crate) fn release(&mut self) {
+        self.forget(0);
+    }
+
+    /// Takes a block that holds the next [`BLOCK`] positions of its text, computed for another sequence. What it holds
+    /// so far must be whole blocks, and the text longer than with this one.
+    pub(crate) fn adopt(&mut self, block: Block) {
+        debug_assert!(self.cached == self.blocks.len() * BLOCK && self.pending().len() > BLOCK);
+        self.table.push(block.id());
+        self.blocks.push(block);
+        self.cached += BLOCK;
+    }
+
+    /// Replaces block `index`, which is computed, by another that holds the same.
+    pub(crate) fn share(&mut self, index: usize, block: Block) {
+        debug_assert!((index + 1) * BLOCK <= self.cached);
+        self.table[index] = block.id();
+        self.blocks[index] = block;
+    }
+
+    /// The block that holds the positions from `index · BLOCK`.
+    pub(crate) fn block(&self, index: usize) -> Option<&Block> {
+        self.blocks.get(index)
+    }
+
     /// Lets go of what the cache holds from position `length` on.
     fn forget(&mut self, length: usize) {
         if length >= self.cached {

@@ -72,8 +72,21 @@ pub(crate) fn engine(context: usize, sequences: usize, chunk: usize) -> Engine {
     seeded(context, sequences, chunk, 1)
 }
 
+/// An engine whose cache holds `positions` positions, of all sequences together.
+pub(crate) fn paged(context: usize, sequences: usize, positions: usize, chunk: usize) -> Engine {
+    let outputs = chunk.max(sequences);
+    let options =
+        Options { context, sequences, positions: Some(positions), chunk, outputs, cache: CacheDType::F32 };
+    with(options, 1)
+}
+
 pub(crate) fn seeded(context: usize, sequences: usize, chunk: usize, seed: u64) -> Engine {
+    let options =
+        Options { context, sequences, positions: None, chunk, outputs: chunk, cache: CacheDType::F32 };
+    with(options, seed)
+}
+
+fn with(options: Options, seed: u64) -> Engine {
     let graph = graph();
-    let options = Options { context, sequences, chunk, outputs: chunk, cache: CacheDType::F32 };
     Engine::new(&Reference, Arc::clone(&graph), &Random { graph, seed }, options).unwrap()
 }

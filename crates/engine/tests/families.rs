@@ -29,7 +29,8 @@ fn cpu(isa: Isa, threads: usize) -> Cpu {
 }
 
 fn engine(model: &Model, device: &dyn Device, chunk: usize) -> Engine {
-    let options = Options { context: 192, sequences: 2, chunk, outputs: 192, cache: CacheDType::F32 };
+    let options =
+        Options { context: 192, sequences: 2, positions: None, chunk, outputs: 192, cache: CacheDType::F32 };
     Engine::new(device, model.graph().clone(), model.weights(), options).expect("the model fits the device")
 }
 

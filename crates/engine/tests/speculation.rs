@@ -35,7 +35,8 @@ impl Teller {
             Tokenizer::from_gguf(model.source().metadata().expect("a GGUF file")).expect("it is good");
         let cpu = Cpu::new(CpuOptions { threads: Some(2), ..CpuOptions::default() }).expect("a processor");
         let outputs = 1 + Speculation::MOST;
-        let options = Options { context, sequences: 1, chunk: 64, outputs, cache: CacheDType::F16 };
+        let options =
+            Options { context, sequences: 1, positions: None, chunk: 64, outputs, cache: CacheDType::F16 };
         let engine = Engine::new(&cpu, model.graph().clone(), model.weights(), options).expect("it fits");
         Teller { engine, tokenizer }
     }

@@ -158,6 +158,20 @@ pub struct Candidate {
     pub probability: f64,
 }
 
+/// The natural logarithm of the softmax of `logits` at `token`, and at the `most` highest, best first.
+pub fn logprobs(logits: &[f32], token: u32, most: usize) -> (f32, Vec<(u32, f32)>) {
+    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|&x| f64::from(x - highest).exp()).sum();
+    let normal = f64::from(highest) + sum.ln();
+    let of = |logit: f32| (f64::from(logit) - normal) as f32;
+    let mut top = Vec::new();
+    if most > 0 {
+        chain::top_k(logits, most, &mut Vec::new(), &mut top);
+    }
+    let top = top.iter().map(|c| (c.token, of(c.logit))).collect();
+    (logits.get(token as usize).map_or(f32::NEG_INFINITY, |&x| of(x)), top)
+}
+
 /// Chooses tokens one after another.
 #[derive(Clone, Debug)]
 pub struct Sampler {
