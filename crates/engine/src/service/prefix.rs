@@ -52,8 +52,9 @@ fn block_tokens(tokens: &[u32], index: usize) -> Option<[u32; BLOCK]> {
 }
 
 impl PrefixCache {
-    /// Blocks that it keeps.
-    pub(super) fn len(&self) -> usize {
+    /// Blocks that it knows.
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.entries.len()
     }
 

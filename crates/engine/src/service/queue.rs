@@ -43,11 +43,6 @@ impl<T> Queue<T> {
         self.waiting.len()
     }
 
-    /// The jobs that wait, in order of arrival.
-    pub(super) fn items(&self) -> impl Iterator<Item = &T> {
-        self.waiting.iter().map(|w| &w.item)
-    }
-
     /// A job arrives.
     pub(super) fn push(&mut self, client: u64, priority: i32, item: T) {
         let least = self.served.values().map(|c| c.counter).min_by(f64::total_cmp).unwrap_or(0.0);
@@ -164,7 +159,6 @@ mod tests {
         let mut q = Queue::new();
         (0..5).for_each(|i| q.push(i % 2, 0, i));
         assert_eq!(q.remove(|i| *i > 2), [3, 4]);
-        assert_eq!(q.items().copied().collect::<Vec<_>>(), [0, 1, 2]);
-        assert_eq!(q.len(), 3);
+        assert_eq!((q.len(), q.pop(), q.pop(), q.pop()), (3, Some(0), Some(1), Some(2)));
     }
 }

@@ -1,0 +1,56 @@
+//! A model that is being served, and what makes one from a path.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use autarky_engine::service::Service;
+use autarky_text::Tokenizer;
+
+/// What can be said of a model without loading it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelInfo {
+    /// Its family, such as `llama`.
+    pub family: String,
+    /// Numbers in its weights.
+    pub parameters: u64,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// Positions that one sequence may have here.
+    pub context: usize,
+    /// Whether it has a chat template: it answers messages, and does not only continue text.
+    pub chat: bool,
+    /// Bytes of memory that loading it takes.
+    pub memory: u64,
+}
+
+/// A model in memory.
+pub struct LoadedModel {
+    /// Runs its jobs.
+    pub service: Service,
+    /// Its tokenizer.
+    pub tokenizer: Arc<Tokenizer>,
+    /// What was known of it before.
+    pub info: ModelInfo,
+    /// What it runs on, such as `cpu (avx512_vnni)`.
+    pub device: String,
+}
+
+/// Why a model could not be opened or loaded, in words for its user.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct LoadError(pub String);
+
+/// Makes models from paths: the part of serving that knows devices and files.
+pub trait Loader: Send + Sync {
+    /// Reads what can be said of the model at `path` without loading it.
+    ///
+    /// # Errors
+    /// When there is no model, or none that runs here.
+    fn inspect(&self, path: &Path) -> Result<ModelInfo, LoadError>;
+
+    /// Loads it. `progress` hears the part that is done, from 0 to 1.
+    ///
+    /// # Errors
+    /// As [`Loader::inspect`], and when the memory for it is not there.
+    fn load(&self, path: &Path, progress: &(dyn Fn(f32) + Sync)) -> Result<LoadedModel, LoadError>;
+}

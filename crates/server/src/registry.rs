@@ -1,0 +1,400 @@
+//! Which models there are, and which of them are in memory: loaded when somebody asks, unloaded when nobody does.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use thiserror::Error;
+use tokio::sync::watch;
+
+use crate::folder;
+use crate::model::{LoadedModel, Loader, ModelInfo};
+
+/// What a registry may hold.
+#[derive(Clone, Debug, Default)]
+pub struct RegistryOptions {
+    /// The folder whose files may be added and loaded by name.
+    pub folder: Option<PathBuf>,
+    /// Bytes that loaded models may take together; `None`: what the machine has free.
+    pub memory: Option<u64>,
+    /// A model that nobody asked for so long is unloaded; `None`: never.
+    pub idle: Option<Duration>,
+}
+
+/// Why a model cannot be had.
+#[derive(Clone, Debug, Error)]
+pub enum ModelError {
+    /// No model has that name.
+    #[error("the model `{name}` does not exist; {}", list(.known))]
+    Unknown {
+        /// The name that was asked for.
+        name: String,
+        /// Those that there are.
+        known: Vec<String>,
+    },
+    /// It cannot be loaded.
+    #[error("the model `{name}` cannot be loaded: {reason}")]
+    Failed {
+        /// Its name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// Other models that are in use take the memory.
+    #[error("the model `{name}` needs {} and {} are left beside the models that are in use; try again when they are idle", human(*.needed), human(*.left))]
+    Memory {
+        /// Its name.
+        name: String,
+        /// Bytes that it needs.
+        needed: u64,
+        /// Bytes that there are.
+        left: u64,
+    },
+    /// A path that may not be added.
+    #[error("{0}")]
+    Path(String),
+}
+
+fn human(bytes: u64) -> String {
+    autarky_engine::memory::human(bytes)
+}
+
+fn list(known: &[String]) -> String {
+    match known {
+        [] => "no model is served: put one into the models folder, or name its file when starting the server"
+            .to_owned(),
+        names => format!("there are: {}", names.join(", ")),
+    }
+}
+
+/// A model in use: it is not unloaded while somebody holds this.
+pub struct Lease {
+    /// Its name.
+    pub name: String,
+    model: Arc<LoadedModel>,
+    entry: Arc<Entry>,
+}
+
+impl std::ops::Deref for Lease {
+    type Target = LoadedModel;
+
+    fn deref(&self) -> &LoadedModel {
+        &self.model
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        lock(&self.entry.used).clone_from(&Instant::now());
+    }
+}
+
+/// How far a model is.
+#[derive(Clone)]
+enum State {
+    Unloaded,
+    Loading,
+    Ready(Arc<LoadedModel>),
+    Failed(String),
+}
+
+struct Entry {
+    path: PathBuf,
+    info: ModelInfo,
+    state: watch::Sender<State>,
+    /// Thousandths that are loaded.
+    progress: AtomicU32,
+    used: Mutex<Instant>,
+}
+
+/// What is told of a model.
+#[derive(Clone, Debug, Serialize)]
+pub struct ModelStatus {
+    /// Its name in requests.
+    pub id: String,
+    /// Its file or folder.
+    pub path: String,
+    /// Its family.
+    pub family: String,
+    /// Numbers in its weights.
+    pub parameters: u64,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// Positions that one sequence may have.
+    pub context: usize,
+    /// `unloaded`, `loading`, `ready` or `failed`.
+    pub state: &'static str,
+    /// The part that is loaded, from 0 to 1.
+    pub progress: f32,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// Whether it answers messages.
+    pub chat: bool,
+}
+
+/// The models that a server knows.
+pub struct Registry {
+    loader: Box<dyn Loader>,
+    options: RegistryOptions,
+    entries: Mutex<BTreeMap<String, Arc<Entry>>>,
+    /// Held while a model is chosen to be loaded or unloaded, so that two loads do not count the same free memory.
+    deciding: Mutex<()>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Registry {
+    /// A registry without models.
+    pub fn new(loader: Box<dyn Loader>, options: RegistryOptions) -> Arc<Registry> {
+        Arc::new(Registry { loader, options, entries: Mutex::default(), deciding: Mutex::new(()) })
+    }
+
+    /// What it may hold.
+    pub fn options(&self) -> &RegistryOptions {
+        &self.options
+    }
+
+    /// Adds the model at `path`, which is not loaded yet, and gives its name: that of the file or folder, with a number
+    /// where it is taken.
+    ///
+    /// # Errors
+    /// When there is no model that runs here.
+    pub fn add(&self, path: &Path) -> Result<String, ModelError> {
+        let path = path.canonicalize().map_err(|e| ModelError::Path(format!("{}: {e}", path.display())))?;
+        let taken = |entries: &BTreeMap<String, Arc<Entry>>| {
+            entries.iter().find(|(_, e)| e.path == path).map(|(name, _)| name.clone())
+        };
+        if let Some(name) = taken(&lock(&self.entries)) {
+            return Ok(name);
+        }
+        let info = self.loader.inspect(&path).map_err(|e| ModelError::Path(e.to_string()))?;
+        let stem = folder::name_of(&path);
+        let mut entries = lock(&self.entries);
+        let mut name = stem.clone();
+        let mut number = 2;
+        while entries.contains_key(&name) {
+            name = format!("{stem}-{number}");
+            number += 1;
+        }
+        let entry = Entry {
+            path,
+            info,
+            state: watch::Sender::new(State::Unloaded),
+            progress: AtomicU32::new(0),
+            used: Mutex::new(Instant::now()),
+        };
+        entries.insert(name.clone(), Arc::new(entry));
+        Ok(name)
+    }
+
+    /// Adds a file or folder within the models folder, named relative to it or in full.
+    ///
+    /// # Errors
+    /// When it lies outside of the folder, or as [`Registry::add`].
+    pub fn add_from_folder(&self, path: &str) -> Result<String, ModelError> {
+        let Some(folder) = &self.options.folder else {
+            let what = "the server has no models folder; start it with --models FOLDER";
+            return Err(ModelError::Path(what.to_owned()));
+        };
+        let full = folder::within(folder, path).map_err(ModelError::Path)?;
+        self.add(&full)
+    }
+
+    /// Adds what is new in the models folder. What cannot be opened is left out, and told with its reason.
+    pub fn scan(&self) -> Vec<ModelError> {
+        let Some(folder) = &self.options.folder else { return Vec::new() };
+        let files = folder::models(folder);
+        files.iter().filter_map(|file| self.add(&folder.join(&file.path)).err()).collect()
+    }
+
+    /// The names of all models.
+    pub fn names(&self) -> Vec<String> {
+        lock(&self.entries).keys().cloned().collect()
+    }
+
+    /// How every model is.
+    pub fn status(&self) -> Vec<ModelStatus> {
+        let entries = lock(&self.entries).clone();
+        let status = |(id, entry): (String, Arc<Entry>)| {
+            let state = entry.state.borrow().clone();
+            let (state, progress, error) = match state {
+                State::Unloaded => ("unloaded", 0.0, None),
+                State::Loading => ("loading", entry.progress.load(Ordering::Relaxed) as f32 / 1000.0, None),
+                State::Ready(_) => ("ready", 1.0, None),
+                State::Failed(reason) => ("failed", 0.0, Some(reason)),
+            };
+            let ModelInfo { family, parameters, bytes, context, chat, .. } = entry.info.clone();
+            let path = entry.path.display().to_string();
+            ModelStatus { id, path, family, parameters, bytes, context, state, progress, error, chat }
+        };
+        entries.into_iter().map(status).collect()
+    }
+
+    /// The models that are in memory.
+    pub fn loaded(&self) -> Vec<(String, Arc<LoadedModel>)> {
+        let entries = lock(&self.entries).clone();
+        let ready = |(name, entry): (String, Arc<Entry>)| match &*entry.state.borrow() {
+            State::Ready(model) => Some((name, Arc::clone(model))),
+            _ => None,
+        };
+        entries.into_iter().filter_map(ready).collect()
+    }
+
+    fn entry(&self, name: &str) -> Result<Arc<Entry>, ModelError> {
+        let entries = lock(&self.entries);
+        let unknown = || ModelError::Unknown {
+            name: name.chars().take(100).collect(),
+            known: entries.keys().take(20).cloned().collect(),
+        };
+        entries.get(name).cloned().ok_or_else(unknown)
+    }
+
+    /// What is known of a model without loading it.
+    ///
+    /// # Errors
+    /// When no model has that name.
+    pub fn info(&self, name: &str) -> Result<ModelInfo, ModelError> {
+        Ok(self.entry(name)?.info.clone())
+    }
+
+    /// The model of that name, loaded if it is not: others that are idle make room for it.
+    ///
+    /// # Errors
+    /// When there is none, it cannot be loaded, or the memory is taken by models in use.
+    pub async fn get(self: &Arc<Self>, name: &str) -> Result<Lease, ModelError> {
+        let entry = self.entry(name)?;
+        let mut states = entry.state.subscribe();
+        let mut tried = false;
+        loop {
+            let state = states.borrow_and_update().clone();
+            match state {
+                State::Ready(model) if model.service.is_alive() => {
+                    *lock(&entry.used) = Instant::now();
+                    return Ok(Lease { name: name.to_owned(), model, entry });
+                }
+                State::Loading => {}
+                // Told to those who waited for it; whoever asks next makes another attempt.
+                State::Failed(reason) if tried => {
+                    return Err(ModelError::Failed { name: name.to_owned(), reason });
+                }
+                State::Unloaded | State::Ready(_) | State::Failed(_) => {
+                    self.load(name)?;
+                    tried = true;
+                    continue;
+                }
+            }
+            tried = true;
+            if states.changed().await.is_err() {
+                let reason = "the server is about to stop".to_owned();
+                return Err(ModelError::Failed { name: name.to_owned(), reason });
+            }
+        }
+    }
+
+    /// Begins to load a model, unless it is loaded or being loaded; returns at once.
+    ///
+    /// # Errors
+    /// When there is none of that name, or the memory is taken by models in use.
+    pub fn load(self: &Arc<Self>, name: &str) -> Result<(), ModelError> {
+        let entry = self.entry(name)?;
+        let deciding = lock(&self.deciding);
+        match &*entry.state.borrow() {
+            State::Loading => return Ok(()),
+            State::Ready(model) if model.service.is_alive() => return Ok(()),
+            _ => {}
+        }
+        self.make_room(name, entry.info.memory)?;
+        entry.progress.store(0, Ordering::Relaxed);
+        entry.state.send_replace(State::Loading);
+        drop(deciding);
+        let registry = Arc::clone(self);
+        let theirs = Arc::clone(&entry);
+        let load = move || {
+            let progress = |part: f32| {
+                theirs.progress.store((part.clamp(0.0, 1.0) * 1000.0) as u32, Ordering::Relaxed);
+            };
+            let state = match registry.loader.load(&theirs.path, &progress) {
+                Ok(model) => State::Ready(Arc::new(model)),
+                Err(error) => State::Failed(error.to_string()),
+            };
+            *lock(&theirs.used) = Instant::now();
+            theirs.state.send_replace(state);
+        };
+        if let Err(error) = thread::Builder::new().name("load".to_owned()).spawn(load) {
+            entry.state.send_replace(State::Failed(format!("no thread to load it: {error}")));
+        }
+        Ok(())
+    }
+
+    /// Unloads a model when its last request is done. Says whether it was loaded.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn unload(&self, name: &str) -> Result<bool, ModelError> {
+        let entry = self.entry(name)?;
+        let _deciding = lock(&self.deciding);
+        Ok(entry.unload())
+    }
+
+    /// Unloads what nobody used for as long as the options say; gives the names.
+    pub fn unload_idle(&self) -> Vec<String> {
+        let Some(most) = self.options.idle else { return Vec::new() };
+        let _deciding = lock(&self.deciding);
+        let idle = |entry: &Arc<Entry>| entry.is_idle() && lock(&entry.used).elapsed() >= most;
+        let entries = lock(&self.entries).clone();
+        let gone = entries.into_iter().filter(|(_, e)| idle(e) && e.unload());
+        gone.map(|(name, _)| name).collect()
+    }
+
+    /// Unloads idle models, the least recently used first, until `needed` bytes are free.
+    fn make_room(&self, name: &str, needed: u64) -> Result<(), ModelError> {
+        loop {
+            let left = self.left();
+            if needed <= left {
+                return Ok(());
+            }
+            let entries = lock(&self.entries).clone();
+            let idle = entries.values().filter(|e| e.is_idle()).min_by_key(|e| *lock(&e.used));
+            let freed = idle.is_some_and(|entry| entry.unload());
+            if !freed {
+                let name = name.to_owned();
+                return Err(ModelError::Memory { name, needed, left });
+            }
+        }
+    }
+
+    /// Bytes that models may still take.
+    fn left(&self) -> u64 {
+        let taken = |e: &Arc<Entry>| matches!(&*e.state.borrow(), State::Loading | State::Ready(_));
+        let used: u64 = lock(&self.entries).values().filter(|e| taken(e)).map(|e| e.info.memory).sum();
+        match self.options.memory {
+            Some(most) => most.saturating_sub(used),
+            None => autarky_engine::memory::available().map_or(u64::MAX, |a| a.bytes - a.bytes / 32),
+        }
+    }
+}
+
+impl Entry {
+    /// Whether it is loaded and has nothing to do.
+    fn is_idle(&self) -> bool {
+        match &*self.state.borrow() {
+            // The entry itself holds one.
+            State::Ready(model) => Arc::strong_count(model) == 1 && model.service.is_idle(),
+            _ => false,
+        }
+    }
+
+    fn unload(&self) -> bool {
+        let loaded = matches!(&*self.state.borrow(), State::Ready(_) | State::Failed(_));
+        let old = if loaded { Some(self.state.send_replace(State::Unloaded)) } else { None };
+        // The last to let go of it frees its memory.
+        drop(old);
+        loaded
+    }
+}

@@ -1,0 +1,44 @@
+//! A job's events as a stream that a handler can wait for.
+
+use std::ops::ControlFlow;
+
+use autarky_engine::service::{Job, JobEvent, Refused, Ticket};
+use tokio::sync::mpsc;
+
+use crate::registry::Lease;
+
+/// The events of one job. Dropping it cancels the job, and lets the model go.
+///
+/// The channel has no bound of its own, because the engine must not wait for a slow reader: a job has as many events
+/// at most as its answers have tokens, which the context bounds.
+pub struct JobStream {
+    events: mpsc::UnboundedReceiver<JobEvent>,
+    _ticket: Ticket,
+    lease: Lease,
+}
+
+impl JobStream {
+    /// Hands `job` to the model.
+    ///
+    /// # Errors
+    /// When the job cannot be, or there is no room for it.
+    pub fn submit(lease: Lease, job: Job) -> Result<JobStream, Refused> {
+        let (sender, events) = mpsc::unbounded_channel();
+        let listener = move |event| match sender.send(event) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        };
+        let ticket = lease.service.submit(job, Box::new(listener))?;
+        Ok(JobStream { events, _ticket: ticket, lease })
+    }
+
+    /// The next event; `None` after the last, and when the engine's thread has died.
+    pub async fn next(&mut self) -> Option<JobEvent> {
+        self.events.recv().await
+    }
+
+    /// The model that runs it.
+    pub fn model(&self) -> &Lease {
+        &self.lease
+    }
+}
