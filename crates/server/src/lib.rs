@@ -8,8 +8,15 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+pub mod api;
+pub mod app;
 pub mod folder;
+pub mod health;
+pub mod id;
+pub mod listen;
+pub mod log;
 pub mod model;
+pub mod page;
 pub mod registry;
 pub mod state;
 pub mod stream;

@@ -1,12 +1,13 @@
 //! A model that answers many at once: continuous batching over one engine, on a thread of its own.
 //!
 //! Module map: `job` what is asked and told · `queue` who is next · `prefix` the cache of computed prompts ·
-//! `scheduler` what the next step computes · `answer` tokens and text of one answer · `hearing` from a step's logits to
+//! `scheduler` what the next step computes · `latency` how long it took · `answer` tokens and text of one answer · `hearing` from a step's logits to
 //! what listeners hear.
 
 mod answer;
 mod hearing;
 mod job;
+pub mod latency;
 mod prefix;
 mod queue;
 mod scheduler;
@@ -22,6 +23,7 @@ use autarky_text::Tokenizer;
 pub use job::{Chosen, Job, JobError, JobEvent, JobListener, Logprobs, Piece, Refused, Usage};
 
 use crate::engine::Engine;
+use latency::Latencies;
 use scheduler::{Scheduler, Submitted};
 
 /// How a service shares its engine.
@@ -97,6 +99,7 @@ struct Shared {
     inbox: Mutex<Inbox>,
     arrived: Condvar,
     counters: Mutex<Counters>,
+    latencies: Mutex<Latencies>,
     limits: Limits,
     /// Milliseconds from `begin` to when the thread was last seen at work, or idle.
     heartbeat: AtomicU64,
@@ -147,6 +150,7 @@ impl Service {
             inbox: Mutex::default(),
             arrived: Condvar::new(),
             counters: Mutex::default(),
+            latencies: Mutex::default(),
             limits,
             heartbeat: AtomicU64::new(0),
             begin: Instant::now(),
@@ -195,6 +199,11 @@ impl Service {
     pub fn counters(&self) -> Counters {
         let refused = lock(&self.shared.inbox).refused;
         Counters { refused, ..*lock(&self.shared.counters) }
+    }
+
+    /// How long its jobs took.
+    pub fn latencies(&self) -> Latencies {
+        *lock(&self.shared.latencies)
     }
 
     /// How long ago its thread was last seen to go on. While a step is computed that is the time since it began; a
@@ -295,6 +304,7 @@ impl Shared {
             while self.receive(&mut scheduler) {
                 scheduler.step();
                 *lock(&self.counters) = scheduler.counters();
+                *lock(&self.latencies) = scheduler.latencies();
             }
         });
         let result = catch_unwind(run);

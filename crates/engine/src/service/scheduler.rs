@@ -18,6 +18,7 @@ use autarky_text::Tokenizer;
 use super::answer::{Answer, Bounds};
 use super::hearing::{After, Hearing, Share, guarded, hear};
 use super::job::{Job, JobError, JobEvent, JobListener, Usage};
+use super::latency::Latencies;
 use super::prefix::PrefixCache;
 use super::queue::Queue;
 use super::{Counters, ServiceOptions};
@@ -61,6 +62,7 @@ pub(super) struct Scheduler {
     /// Every answer that has not ended: those of higher priority first, then the older.
     answers: Vec<Answer>,
     counters: Counters,
+    latencies: Latencies,
 }
 
 impl Scheduler {
@@ -77,6 +79,7 @@ impl Scheduler {
             jobs: BTreeMap::new(),
             answers: Vec::new(),
             counters: Counters { blocks, ..Counters::default() },
+            latencies: Latencies::default(),
         }
     }
 
@@ -99,6 +102,10 @@ impl Scheduler {
             blocks_used: total - free - self.prefix.idle(),
             ..self.counters
         }
+    }
+
+    pub(super) fn latencies(&self) -> Latencies {
+        self.latencies
     }
 
     /// Ends every job: the service stops.
@@ -364,6 +371,7 @@ impl Scheduler {
         for id in after.done {
             if let Some(mut active) = self.remove(id) {
                 self.counters.finished += 1;
+                self.latencies.add(&active.usage);
                 hear(&mut active.submitted.listener, JobEvent::Finished(active.usage));
             }
         }
