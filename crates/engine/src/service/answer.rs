@@ -2,7 +2,7 @@
 
 use autarky_text::{StreamDecoder, Tokenizer};
 
-use super::job::{Chosen, Job, JobError, Logprobs, Piece};
+use super::job::{Chosen, Goal, Job, JobError, Logprobs, Piece, Pooling};
 use super::prefix::Chain;
 use crate::engine::{Outputs, Work};
 use crate::error::EngineError;
@@ -29,8 +29,24 @@ pub(super) struct Answer {
     sampler: Sampler,
     decoder: StreamDecoder,
     stop: StopStrings,
+    pool: Option<Pool>,
     /// Logits with bias, kept so that choosing a token allocates nothing.
     logits: Vec<f32>,
+}
+
+/// Hidden states on the way to one vector.
+#[derive(Debug)]
+struct Pool {
+    pooling: Pooling,
+    /// Added up in order of positions, so that the vector does not depend on how the text was cut into steps.
+    sum: Vec<f64>,
+    positions: usize,
+}
+
+impl Pool {
+    fn new(pooling: Pooling) -> Pool {
+        Pool { pooling, sum: Vec::new(), positions: 0 }
+    }
 }
 
 /// What a choice of tokens led to.
@@ -74,6 +90,10 @@ impl Answer {
             sampler,
             decoder,
             stop: StopStrings::new(job.stop.iter().cloned()),
+            pool: match job.goal {
+                Goal::Text => None,
+                Goal::Embedding(pooling) => Some(Pool::new(pooling)),
+            },
             logits: Vec::new(),
         })
     }
@@ -106,17 +126,56 @@ impl Answer {
 
     /// Its share of a step: `tokens` of those that are pending.
     pub(super) fn work(&mut self, tokens: usize) -> Work<'_> {
-        let outputs = match tokens == self.pending() {
-            false => Outputs::None,
-            true if self.is_decoding() => Outputs::All,
-            true => Outputs::Last,
+        let outputs = match self.outputs(tokens) {
+            0 => Outputs::None,
+            n if n == tokens => Outputs::All,
+            _ => Outputs::Last,
         };
         Work { sequence: &mut self.sequence, tokens, outputs }
     }
 
-    /// Positions whose logits it takes when all that is pending is computed.
-    pub(super) fn outputs(&self) -> usize {
-        if self.is_decoding() { self.pending() } else { 1 }
+    /// Positions whose logits or hidden states it wants of a step with `tokens` of its tokens.
+    pub(super) fn outputs(&self, tokens: usize) -> usize {
+        match (self.pool.as_ref().map(|p| p.pooling), tokens == self.pending()) {
+            (Some(Pooling::Mean), _) => tokens,
+            (None, true) if self.is_decoding() => tokens,
+            (_, true) => 1,
+            (_, false) => 0,
+        }
+    }
+
+    /// Whether what it computes may be taken from the cache instead: a mean needs every position's hidden state.
+    pub(super) fn may_skip(&self) -> bool {
+        self.pool.as_ref().is_none_or(|p| p.pooling != Pooling::Mean)
+    }
+
+    /// Whether a vector is wanted of it, not text.
+    pub(super) fn is_embedding(&self) -> bool {
+        self.pool.is_some()
+    }
+
+    /// Takes the hidden states of its last step, `[outputs, width]`; gives the vector when that was the last.
+    pub(super) fn pool(&mut self, hidden: &[f32], width: usize) -> Option<Vec<f32>> {
+        let done = self.pending() == 0;
+        let pool = self.pool.as_mut()?;
+        pool.sum.resize(width, 0.0);
+        for row in hidden.chunks_exact(width) {
+            pool.positions += 1;
+            pool.sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
+        }
+        let positions = pool.positions.max(1) as f64;
+        done.then(|| pool.sum.iter().map(|sum| (sum / positions) as f32).collect())
+    }
+
+    /// Gives its cache back and keeps its text, to be computed again.
+    pub(super) fn park(&mut self) {
+        self.unguess();
+        self.sequence.release();
+        self.chain = Chain::default();
+        if let Some(pool) = &mut self.pool {
+            *pool = Pool::new(pool.pooling);
+        }
+        self.parked = true;
     }
 
     /// Chooses tokens from the logits of its last step, `[outputs, vocabulary]` row-major: one, and another for each

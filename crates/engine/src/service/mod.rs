@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use autarky_text::Tokenizer;
 
-pub use job::{Chosen, Job, JobError, JobEvent, JobListener, Logprobs, Piece, Refused, Usage};
+pub use job::{Chosen, Goal, Job, JobError, JobEvent, JobListener, Logprobs, Piece, Pooling, Refused, Usage};
 
 use crate::engine::Engine;
 use latency::Latencies;
@@ -110,6 +110,7 @@ struct Shared {
 struct Limits {
     context: usize,
     vocabulary: usize,
+    embeds: bool,
     options: ServiceOptions,
 }
 
@@ -145,7 +146,8 @@ impl Service {
         let options =
             ServiceOptions { sequences: options.sequences.min(engine.max_sequences()).max(1), ..options };
         let vocabulary = engine.vocabulary().min(tokenizer.vocab_size());
-        let limits = Limits { context: engine.context(), vocabulary, options };
+        let limits =
+            Limits { context: engine.context(), vocabulary, embeds: engine.width().is_some(), options };
         let shared = Arc::new(Shared {
             inbox: Mutex::default(),
             arrived: Condvar::new(),
@@ -266,7 +268,10 @@ impl Limits {
         if job.prompt.len() > self.context {
             return Err(Refused::TooLong { prompt: job.prompt.len(), context: self.context });
         }
-        let most = self.options.sequences;
+        if job.goal != Goal::Text && !self.embeds {
+            return Err(Refused::NoEmbeddings);
+        }
+        let most = if job.goal == Goal::Text { self.options.sequences } else { 1 };
         if !(1..=most).contains(&job.choices) {
             return option("n", job.choices.to_string(), format!("between 1 and {most}"));
         }

@@ -192,7 +192,8 @@ impl Scheduler {
                 return;
             }
         };
-        let cached = self.prefix.extend(&mut answer.sequence, &mut answer.chain);
+        let known = answer.may_skip().then(|| self.prefix.extend(&mut answer.sequence, &mut answer.chain));
+        let cached = known.unwrap_or(0);
         self.counters.cached += cached as u64;
         let waited = now - submitted.since;
         let prompt = submitted.job.prompt.len();
@@ -238,6 +239,7 @@ impl Scheduler {
         let most =
             if plan.is_empty() { self.engine.chunk() } else { self.options.beside.min(self.engine.chunk()) };
         let mut budget = most.min(self.engine.max_tokens() - decoded);
+        let mut outputs = self.engine.max_outputs() - decoded;
         let mut upcoming = HashSet::new();
         for i in 0..self.answers.len() {
             let answer = &mut self.answers[i];
@@ -245,18 +247,24 @@ impl Scheduler {
                 continue;
             }
             // Another may have computed more of this prompt meanwhile, or be about to.
-            let gained = self.prefix.extend(&mut answer.sequence, &mut answer.chain);
-            if let (true, Some(active)) = (answer.chosen == 0, self.jobs.get_mut(&answer.job)) {
-                active.usage.cached += gained;
-                self.counters.cached += gained as u64;
+            if answer.may_skip() {
+                let gained = self.prefix.extend(&mut answer.sequence, &mut answer.chain);
+                if let (true, Some(active)) = (answer.chosen == 0, self.jobs.get_mut(&answer.job)) {
+                    active.usage.cached += gained;
+                    self.counters.cached += gained as u64;
+                }
+                let next = self.prefix.upcoming(&answer.sequence, &answer.chain);
+                if next.is_some_and(|key| !upcoming.insert(key)) {
+                    continue;
+                }
             }
-            let next = self.prefix.upcoming(&answer.sequence, &answer.chain);
-            if next.is_some_and(|key| !upcoming.insert(key)) {
-                continue;
+            let mut tokens = answer.pending().min(budget);
+            if answer.outputs(tokens) > outputs {
+                tokens = tokens.min(outputs);
             }
-            let tokens = answer.pending().min(budget);
-            if self.make_room(i, tokens) {
+            if tokens > 0 && self.make_room(i, tokens) {
                 budget -= tokens;
+                outputs = outputs.saturating_sub(self.answers[i].outputs(tokens));
                 plan.push((i, tokens));
             }
         }
@@ -304,11 +312,8 @@ impl Scheduler {
 
     fn park(&mut self, i: usize) {
         let answer = &mut self.answers[i];
-        answer.unguess();
         self.prefix.touch(&answer.chain);
-        answer.sequence.release();
-        answer.chain = Default::default();
-        answer.parked = true;
+        answer.park();
         self.counters.preempted += 1;
     }
 
@@ -320,17 +325,17 @@ impl Scheduler {
         let mut planned = plan.iter().copied().peekable();
         for (i, answer) in self.answers.iter_mut().enumerate() {
             let Some((_, tokens)) = planned.next_if(|(at, _)| *at == i) else { continue };
-            let outputs = if tokens == answer.pending() { answer.outputs() } else { 0 };
+            let outputs = answer.outputs(tokens);
             shares.push(Share { answer: i, tokens, outputs });
             work.push(answer.work(tokens));
         }
         let (width, context) = (self.engine.vocabulary(), self.engine.context());
         let engine = &mut self.engine;
-        let computed = guarded(|| Ok(engine.step(&mut work)?));
+        let computed = guarded(|| Ok(engine.step(&mut work).map(|_| ())?));
         drop(work);
         self.counters.steps += 1;
         match computed {
-            Ok(logits) => {
+            Ok(()) => {
                 let hearing = Hearing {
                     jobs: &mut self.jobs,
                     prefix: &mut self.prefix,
@@ -340,7 +345,7 @@ impl Scheduler {
                     bounds: Bounds { width, vocabulary: self.vocabulary, context },
                     after: After::default(),
                 };
-                let after = hearing.choose(&mut self.answers, &shares, logits, begin.elapsed());
+                let after = hearing.take(&mut self.answers, &shares, &self.engine, begin.elapsed());
                 self.settle(after);
             }
             Err(error) => {
