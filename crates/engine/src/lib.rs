@@ -24,6 +24,7 @@ pub mod speculation;
 pub mod stop;
 #[cfg(test)]
 mod testing;
+mod writer;
 
 pub use engine::{EachLogits, Engine, Options, Outputs, Work};
 pub use error::EngineError;

@@ -10,7 +10,7 @@ use crate::generate::StopReason;
 use crate::sampling::{Sampler, Sampling, logprobs};
 use crate::sequence::Sequence;
 use crate::speculation::Speculator;
-use crate::stop::StopStrings;
+use crate::writer::{Ends, Writer};
 
 /// An answer that is being written.
 #[derive(Debug)]
@@ -23,12 +23,10 @@ pub(super) struct Answer {
     pub(super) chain: Chain,
     /// Whether it holds no cache and waits to go on.
     pub(super) parked: bool,
-    /// How many tokens it has chosen.
-    pub(super) chosen: usize,
     pub(super) speculator: Speculator,
     sampler: Sampler,
     decoder: StreamDecoder,
-    stop: StopStrings,
+    writer: Writer,
     pool: Option<Pool>,
     /// Logits with bias, kept so that choosing a token allocates nothing.
     logits: Vec<f32>,
@@ -85,11 +83,10 @@ impl Answer {
             sequence,
             chain: Chain::default(),
             parked: false,
-            chosen: 0,
             speculator: Speculator::new(job.speculation),
             sampler,
             decoder,
-            stop: StopStrings::new(job.stop.iter().cloned()),
+            writer: Writer::new(&job.stop),
             pool: match job.goal {
                 Goal::Text => None,
                 Goal::Embedding(pooling) => Some(Pool::new(pooling)),
@@ -103,14 +100,19 @@ impl Answer {
         self.sequence.pending().len()
     }
 
+    /// How many tokens it has chosen.
+    pub(super) fn chosen(&self) -> usize {
+        self.writer.chosen()
+    }
+
     /// Whether it writes token after token: all that it has to compute is the last and guesses at the next.
     pub(super) fn is_decoding(&self) -> bool {
-        self.chosen > 0 && self.pending() == 1 + self.speculator.taken().len()
+        self.chosen() > 0 && self.pending() == 1 + self.speculator.taken().len()
     }
 
     /// Guesses at what comes next, at most `room`, and puts them behind its text.
     pub(super) fn guess(&mut self, job: &Job, room: usize, context: usize) {
-        let left = job.max_tokens.map_or(usize::MAX, |most| most.saturating_sub(self.chosen));
+        let left = job.max_tokens.map_or(usize::MAX, |most| most.saturating_sub(self.chosen()));
         let written = self.sequence.tokens().len();
         let room = room.min(left.saturating_sub(1)).min(context.saturating_sub(written));
         let guesses = self.speculator.guess(self.sequence.tokens(), room);
@@ -193,7 +195,10 @@ impl Answer {
             let right = self.speculator.came(i, chosen.token);
             step.right += usize::from(right);
             let token = chosen.token;
-            let ended = self.take(job, chosen, &mut piece, written + i + 1, bounds.context);
+            piece.tokens.push(chosen);
+            let room = written + i < bounds.context;
+            let ends = Ends { end: &job.end, most: job.max_tokens, room };
+            let ended = self.writer.take(token, &mut self.decoder, ends, &mut piece.text);
             if right && matches!(ended, Ok(None)) {
                 continue;
             }
@@ -204,7 +209,7 @@ impl Answer {
         }
         self.speculator.give_up();
         if let Some(reason) = &step.ended {
-            self.finish(reason, &mut piece);
+            self.writer.finish(reason, &mut self.decoder, &mut piece.text);
         }
         step.piece = Some(piece).filter(|p| !p.text.is_empty() || !p.tokens.is_empty());
         Ok(step)
@@ -228,45 +233,6 @@ impl Answer {
             Logprobs { chosen, top }
         });
         Ok(Chosen { token, logprobs })
-    }
-
-    /// What a chosen token does beside being appended: why the answer ends with it, if it does. `written` tokens stand
-    /// in the sequence with it.
-    fn take(
-        &mut self,
-        job: &Job,
-        chosen: Chosen,
-        piece: &mut Piece,
-        written: usize,
-        context: usize,
-    ) -> Result<Option<StopReason>, JobError> {
-        let token = chosen.token;
-        self.chosen += 1;
-        piece.tokens.push(chosen);
-        if job.end.binary_search(&token).is_ok() {
-            return Ok(Some(StopReason::End { token }));
-        }
-        if let Some(text) = self.decoder.push(token).map_err(EngineError::from)? {
-            let passed = self.stop.push(&text);
-            piece.text.push_str(&passed.text);
-            if let Some(index) = passed.stop {
-                return Ok(Some(StopReason::StopString(self.stop.string(index).to_owned())));
-            }
-        }
-        Ok(match () {
-            () if job.max_tokens.is_some_and(|most| self.chosen >= most) => Some(StopReason::MaxTokens),
-            () if written > context => Some(StopReason::ContextFull),
-            () => None,
-        })
-    }
-
-    /// What was held back is text after all, unless a stop string cut it off.
-    fn finish(&mut self, reason: &StopReason, piece: &mut Piece) {
-        let unfinished = self.decoder.flush().unwrap_or_default();
-        if !matches!(reason, StopReason::StopString(_)) {
-            piece.text.push_str(&self.stop.push(&unfinished).text);
-            piece.text.push_str(&self.stop.finish());
-        }
     }
 
     /// Another answer to the same prompt, which goes on from the same logits; it shares the whole blocks of the cache.

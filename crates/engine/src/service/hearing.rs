@@ -77,7 +77,7 @@ impl Hearing<'_> {
                 self.pool(answer, own_hidden, width);
                 continue;
             }
-            if shares.len() == 1 && answer.chosen > 0 {
+            if shares.len() == 1 && answer.chosen() > 0 {
                 answer.speculator.took(elapsed);
             }
             let siblings = self.siblings(answer);
@@ -113,7 +113,7 @@ impl Hearing<'_> {
 
     fn count(&mut self, answer: &Answer, share: &Share) {
         let Some(active) = self.jobs.get_mut(&answer.job) else { return };
-        if answer.chosen > 0 && share.outputs == share.tokens {
+        if answer.chosen() > 0 && share.outputs == share.tokens {
             active.usage.guessed += share.tokens - 1;
         } else {
             self.counters.prefilled += share.tokens as u64;
@@ -125,7 +125,7 @@ impl Hearing<'_> {
     fn siblings(&mut self, answer: &mut Answer) -> Vec<Answer> {
         let Some(active) = self.jobs.get(&answer.job) else { return Vec::new() };
         let job = &active.submitted.job;
-        if answer.chosen > 0 || job.choices < 2 {
+        if answer.chosen() > 0 || job.choices < 2 {
             return Vec::new();
         }
         let made = guarded(|| (1..job.choices).map(|i| answer.sibling(i, job, self.tokenizer)).collect());

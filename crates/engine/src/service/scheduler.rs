@@ -249,7 +249,7 @@ impl Scheduler {
             // Another may have computed more of this prompt meanwhile, or be about to.
             if answer.may_skip() {
                 let gained = self.prefix.extend(&mut answer.sequence, &mut answer.chain);
-                if let (true, Some(active)) = (answer.chosen == 0, self.jobs.get_mut(&answer.job)) {
+                if let (true, Some(active)) = (answer.chosen() == 0, self.jobs.get_mut(&answer.job)) {
                     active.usage.cached += gained;
                     self.counters.cached += gained as u64;
                 }
