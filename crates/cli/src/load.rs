@@ -40,6 +40,27 @@ pub(crate) fn tokenizer(model: &Model) -> Result<Tokenizer> {
         .with_context(|| format!("cannot use the tokenizer of {}", path.display()))
 }
 
+/// The model's tokenizer, with another chat template than its own.
+pub(crate) fn tokenizer_with(model: &Model, chat_template: String) -> Result<Tokenizer> {
+    let path = model.path();
+    let build = || {
+        let own = match model.source().metadata() {
+            Some(metadata) => Spec::from_gguf(metadata)?,
+            None => folder_spec(path)?,
+        };
+        Tokenizer::new(&Spec { chat_template: Some(chat_template), ..own })
+    };
+    build().with_context(|| format!("cannot use the tokenizer of {}", path.display()))
+}
+
+/// Whether the model comes with a chat template.
+pub(crate) fn has_chat_template(model: &Model) -> bool {
+    match model.source().metadata() {
+        Some(metadata) => metadata.get("tokenizer.chat_template").is_some(),
+        None => folder_spec(model.path()).is_ok_and(|spec| spec.chat_template.is_some()),
+    }
+}
+
 /// The tokenizer that belongs to the tensors at `path`, whether or not their family is known.
 pub(crate) fn tokenizer_of(source: &Source, path: &Path) -> Result<Tokenizer, TokenizerError> {
     match source.metadata() {

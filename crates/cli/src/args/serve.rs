@@ -35,6 +35,14 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "FOLDER")]
     pub(crate) models: Option<PathBuf>,
 
+    /// Chat template for all models, in place of their own: chatml, or a file with one
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(crate) chat_template: Option<String>,
+
+    /// Folder for keys, conversations and stored responses [default: ~/.local/share/autarky]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) data: Option<PathBuf>,
+
     /// Address to listen on. Other machines can reach any but loopback
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub(crate) host: IpAddr,

@@ -1,18 +1,21 @@
 //! From a path to a model that answers many at once.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use autarky_engine::service::{Service, ServiceOptions};
 use autarky_engine::{Options, Speculation, memory};
 use autarky_family::Model;
 use autarky_graph::{BLOCK, CacheDType};
 use autarky_server::model::{LoadError, LoadedModel, Loader, ModelInfo};
+use autarky_text::ChatTemplate;
 
 use crate::args::{DeviceArgs, ServerArgs};
-use crate::exit::Usage;
+use crate::commands::read_text;
+use crate::exit::{Input, Usage};
 use crate::load;
 
 /// The context that a served model has unless told otherwise.
@@ -25,10 +28,22 @@ pub(super) struct EngineLoader {
     cache_tokens: Option<usize>,
     kv: Option<crate::args::KvName>,
     service: ServiceOptions,
+    /// Takes the place of the models' own.
+    chat_template: Option<String>,
+}
+
+/// The template that was asked for: one of ours by name, or a file's text.
+fn chat_template(asked: &str) -> Result<String> {
+    let found = ChatTemplate::builtin(asked).or_else(|unknown| match Path::new(asked).is_file() {
+        true => Ok(ChatTemplate::new(&read_text(File::open(asked)?, asked)?)?),
+        false => Err(anyhow::Error::new(unknown)),
+    });
+    let what = || Input(format!("--chat-template {asked}: neither a template's name nor a file with one"));
+    Ok(found.with_context(what)?.source().to_owned())
 }
 
 impl EngineLoader {
-    pub(super) fn new(args: &ServerArgs) -> Result<EngineLoader, Usage> {
+    pub(super) fn new(args: &ServerArgs) -> Result<EngineLoader> {
         let s = &args.sharing;
         let counts = [
             ("--parallel", s.parallel, 1..=1024),
@@ -38,7 +53,9 @@ impl EngineLoader {
         ];
         for (flag, value, range) in counts {
             if !range.contains(&value) {
-                return Err(Usage(format!("{flag} {value}: must be {} to {}", range.start(), range.end())));
+                return Err(
+                    Usage(format!("{flag} {value}: must be {} to {}", range.start(), range.end())).into()
+                );
             }
         }
         Ok(EngineLoader {
@@ -47,6 +64,7 @@ impl EngineLoader {
             cache_tokens: s.cache_tokens,
             kv: s.kv,
             service: ServiceOptions { sequences: s.parallel, waiting: s.queue, beside: s.prefill_beside },
+            chat_template: args.chat_template.as_deref().map(chat_template).transpose()?,
         })
     }
 
@@ -69,7 +87,7 @@ impl EngineLoader {
             parameters: model.graph().parameters(),
             bytes: model.file_bytes(),
             context: options.context,
-            chat: false,
+            chat: self.chat_template.is_some() || load::has_chat_template(model),
             memory: load::memory_of(model, self.device.device, &options)?.total(),
         })
     }
@@ -77,7 +95,10 @@ impl EngineLoader {
     fn make(&self, path: &Path, progress: &(dyn Fn(f32) + Sync)) -> Result<LoadedModel> {
         let model = Model::open(path)?;
         let info = self.info(&model)?;
-        let tokenizer = Arc::new(load::tokenizer(&model)?);
+        let tokenizer = Arc::new(match &self.chat_template {
+            Some(template) => load::tokenizer_with(&model, template.clone())?,
+            None => load::tokenizer(&model)?,
+        });
         let report = |done: u64, all: u64| progress(done as f32 / all.max(1) as f32);
         let never = AtomicBool::new(false);
         let loaded = load::engine_telling(&model, &self.device, self.options(&model), &never, &report)?;
