@@ -20,6 +20,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod answer;
 mod bpe;
 mod byte_alphabet;
 mod charsmap;
@@ -46,6 +47,10 @@ mod unigram;
 mod vocabulary;
 mod wordpiece;
 
+pub use answer::{
+    Answer, AnswerFormat, AnswerOptions, AnswerParser, AnswerPart, CallFormat, CallSyntax, ReasoningFormat,
+    ToolCall,
+};
 pub use chat::{ChatTemplate, Message, RenderOptions, TemplateError};
 pub use error::TokenizerError;
 pub use hugging_face::HuggingFaceFiles;
