@@ -10,7 +10,8 @@
 //! 5. `stream`: tokens become characters again, never half of one.
 //!
 //! [`ChatTemplate`] turns conversations into text, with an interpreter of its own (`jinja`) that bounds what
-//! a template may cost.
+//! a template may cost; [`ChatFormat`] makes prompts of it that nobody can forge. [`AnswerParser`] takes apart what
+//! the model answers: content, reasoning and calls of tools.
 //!
 //! Vocabularies, patterns, templates and texts come from outside: whatever is wrong with them is a
 //! [`TokenizerError`], never a panic, and no text takes more than O(n log n) time.
@@ -51,7 +52,9 @@ pub use answer::{
     Answer, AnswerFormat, AnswerOptions, AnswerParser, AnswerPart, CallFormat, CallSyntax, ReasoningFormat,
     ToolCall,
 };
-pub use chat::{ChatTemplate, Message, RenderOptions, TemplateError};
+pub use chat::{
+    ChatError, ChatFormat, ChatTemplate, Conversation, Fault, Message, Prompt, RenderOptions, TemplateError,
+};
 pub use error::TokenizerError;
 pub use hugging_face::HuggingFaceFiles;
 pub use jinja::DateTime;

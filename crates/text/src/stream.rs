@@ -56,18 +56,34 @@ pub struct StreamDecoder {
     inner: Arc<Inner>,
     assembler: Utf8Assembler,
     skip_special: bool,
+    // Special tokens that are not left out, sorted.
+    shown: Vec<u32>,
     at_start: bool,
 }
 
 impl StreamDecoder {
     pub(crate) fn new(inner: Arc<Inner>) -> Self {
-        Self { inner, assembler: Utf8Assembler::default(), skip_special: true, at_start: true }
+        Self {
+            inner,
+            assembler: Utf8Assembler::default(),
+            skip_special: true,
+            shown: Vec::new(),
+            at_start: true,
+        }
     }
 
     /// Whether special tokens are left out, as they are unless this says otherwise.
     #[must_use]
     pub fn skip_special(mut self, skip: bool) -> Self {
         self.skip_special = skip;
+        self
+    }
+
+    /// Shows these special tokens although others are left out.
+    #[must_use]
+    pub fn showing(mut self, ids: impl IntoIterator<Item = u32>) -> Self {
+        self.shown = ids.into_iter().collect();
+        self.shown.sort_unstable();
         self
     }
 
@@ -84,7 +100,8 @@ impl StreamDecoder {
     /// # Errors
     /// [`TokenizerError::TokenIdOutOfRange`] if the id is not in the vocabulary.
     pub fn push(&mut self, id: u32) -> Result<Option<String>, TokenizerError> {
-        let bytes = self.inner.decoded(id, self.skip_special, &mut self.at_start)?;
+        let skip = self.skip_special && self.shown.binary_search(&id).is_err();
+        let bytes = self.inner.decoded(id, skip, &mut self.at_start)?;
         let mut out = String::new();
         self.assembler.push(bytes, &mut out);
         Ok(Some(out).filter(|text| !text.is_empty()))

@@ -1,5 +1,6 @@
 //! The tokenizer: text to ids and back.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -138,6 +139,29 @@ impl Tokenizer {
     /// [`TokenizerError::Unspellable`] if a character has no token and the vocabulary no unknown token;
     /// [`TokenizerError::TooLarge`] for texts beyond 256 MiB.
     pub fn encode(&self, text: &str, options: EncodeOptions) -> Result<Vec<u32>, TokenizerError> {
+        self.encode_restored(text, options, &|piece| Cow::Borrowed(piece))
+    }
+
+    /// The ids of a rendered template. Its control tokens are found first; what stands between them becomes tokens as
+    /// plain text, as `restore` gives it.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub(crate) fn encode_template(
+        &self,
+        text: &str,
+        restore: &dyn Fn(&str) -> String,
+    ) -> Result<Vec<u32>, TokenizerError> {
+        let options = EncodeOptions { add_special: false, parse_special: true };
+        self.encode_restored(text, options, &|piece| Cow::Owned(restore(piece)))
+    }
+
+    fn encode_restored(
+        &self,
+        text: &str,
+        options: EncodeOptions,
+        restore: &dyn for<'a> Fn(&'a str) -> Cow<'a, str>,
+    ) -> Result<Vec<u32>, TokenizerError> {
         let inner = &*self.inner;
         if text.len() > LONGEST_TEXT {
             return Err(TokenizerError::TooLarge { what: "the text", size: text.len(), limit: LONGEST_TEXT });
@@ -152,12 +176,8 @@ impl Tokenizer {
             match segment {
                 Segment::Token(id) => out.push(id),
                 Segment::Text(range) => {
-                    inner.encode_text(
-                        text.get(range).unwrap_or_default(),
-                        at_start,
-                        &mut merger,
-                        &mut out,
-                    )?;
+                    let piece = restore(text.get(range).unwrap_or_default());
+                    inner.encode_text(&piece, at_start, &mut merger, &mut out)?;
                 }
             }
             at_start = false;
@@ -195,7 +215,7 @@ impl Tokenizer {
     }
 
     /// A decoder for ids that come one by one. It leaves special tokens out and stands at the begin of a
-    /// text; [`StreamDecoder::skip_special`] and [`StreamDecoder::continuing`] change that.
+    /// text; [`StreamDecoder::skip_special`], [`StreamDecoder::showing`] and [`StreamDecoder::continuing`] change that.
     #[must_use]
     pub fn decoder(&self) -> StreamDecoder {
         StreamDecoder::new(Arc::clone(&self.inner))
@@ -260,6 +280,15 @@ impl Tokenizer {
     #[must_use]
     pub fn is_special(&self, id: u32) -> bool {
         self.inner.is_special(id)
+    }
+
+    /// The texts that give a conversation its structure: control tokens, what ends a generation, and what is written
+    /// like a control token (`<|...`), since files often declare those as ordinary.
+    pub(crate) fn structural_texts(&self) -> impl Iterator<Item = &str> {
+        let looks = |text: &str| text.starts_with("<|") || text.starts_with("<｜");
+        let structural = move |text: &str, id| self.is_special(id) || self.is_eog(id) || looks(text);
+        let named = self.inner.by_name.iter().map(|(text, id)| (&**text, *id));
+        named.filter(move |(text, id)| !text.is_empty() && structural(text, *id)).map(|(text, _)| text)
     }
 
     /// The ids that [`EncodeOptions::add_special`] puts before and after a text.

@@ -1,13 +1,13 @@
 //! A model, what was said so far, and the next answer.
 
 use std::ops::ControlFlow;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use autarky_engine::{Engine, Event, Generated, Request, Sampler, Sampling, Sequence, generate};
-use autarky_text::{EncodeOptions, Message, Tokenizer};
+use autarky_text::{ChatFormat, Conversation, DateTime, EncodeOptions, Message, Tokenizer};
 use serde_json::{Value, json};
 
-use super::Template;
 use crate::exit::Usage;
 use crate::terminal::Progress;
 
@@ -18,7 +18,9 @@ pub(crate) type Listener<'a> = dyn FnMut(&str) -> ControlFlow<()> + 'a;
 pub(crate) struct Session {
     engine: Engine,
     tokenizer: Tokenizer,
-    template: Option<Template>,
+    format: Option<ChatFormat>,
+    /// The day on which the conversation began: another one would be another prompt.
+    date: DateTime,
     sequence: Sequence,
     sampling: Sampling,
     request: Request,
@@ -45,18 +47,20 @@ impl Session {
     pub(crate) fn new(
         engine: Engine,
         tokenizer: Tokenizer,
-        template: Option<Template>,
+        format: Option<ChatFormat>,
         sampling: Sampling,
         request: Request,
         system: Option<String>,
     ) -> Session {
         let (sequence, history) = (Sequence::new(), Vec::new());
-        Session { engine, tokenizer, template, sequence, sampling, request, system, history, turns: 0 }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
+        let date = DateTime::from_unix(now);
+        Session { engine, tokenizer, format, date, sequence, sampling, request, system, history, turns: 0 }
     }
 
     /// Whether it answers messages; else it continues text.
     pub(crate) fn is_chat(&self) -> bool {
-        self.template.is_some()
+        self.format.is_some()
     }
 
     pub(crate) fn sampling(&self) -> &Sampling {
@@ -113,15 +117,18 @@ impl Session {
     /// Answers `text`: as the next message of the conversation, or by continuing it. What is told again is kept from
     /// the KV cache.
     pub(crate) fn answer(&mut self, text: &str, listener: &mut Listener<'_>) -> Result<Turn> {
-        let Some(template) = &self.template else {
+        let Some(format) = &self.format else {
             let options = EncodeOptions { add_special: true, parse_special: true };
             let tokens = self.tokenizer.encode(text, options)?;
             return self.continue_from(&tokens, text.is_empty(), listener);
         };
         let mut messages = self.messages();
         messages.push(Message::new("user", text));
-        let tokens = template.tokens(&self.tokenizer, &messages)?;
-        let turn = self.continue_from(&tokens, true, listener)?;
+        let conversation =
+            Conversation { messages: &messages, date: Some(self.date), ..Conversation::default() };
+        let what = "the model's chat template does not take this conversation";
+        let prompt = format.prompt(&conversation).context(what)?;
+        let turn = self.continue_from(&prompt.tokens, true, listener)?;
         self.history.push(Message::new("user", text));
         self.history.push(Message::new("assistant", turn.text.as_str()));
         Ok(turn)

@@ -3,13 +3,14 @@
 use std::io::{self, IsTerminal};
 use std::ops::ControlFlow;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use autarky_engine::{Options, Request, Speculation, StopReason};
+use autarky_text::ChatFormat;
 use serde_json::json;
 
 use super::{print, print_json, read_text};
 use crate::args::RunArgs;
-use crate::chat::{Session, Template, interactive, stats, stream};
+use crate::chat::{Session, interactive, stats, stream};
 use crate::exit::{Interrupted, Usage};
 use crate::load;
 use crate::terminal::{CtrlC, Note, Style, printable, say};
@@ -34,14 +35,15 @@ pub(super) fn run(args: &RunArgs) -> Result<()> {
     let options = Options { outputs, ..Options::single(context, load::cache_dtype(&model, args.kv.kv)) };
     let text = || {
         let tokenizer = load::tokenizer(&model)?;
-        let template = if args.raw { None } else { Template::of(&tokenizer)? };
-        if args.system.is_some() && template.is_none() {
+        let what = "the model's chat template cannot be used; --raw continues the prompt without it";
+        let format = if args.raw { None } else { ChatFormat::of(&tokenizer).context(what)? };
+        if args.system.is_some() && format.is_none() {
             let what = "--system needs a model with a chat template, which this one has not; put the text into the prompt";
             return Err(Usage(what.to_owned()).into());
         }
-        Ok((tokenizer, template))
+        Ok((tokenizer, format))
     };
-    let (loaded, (tokenizer, template)) = load::engine_beside(&model, &args.device, options, text)?;
+    let (loaded, (tokenizer, format)) = load::engine_beside(&model, &args.device, options, text)?;
     let about = format!(
         "{} ({}, {} parameters) on {} ({}, {} threads)",
         args.model.display(),
@@ -59,8 +61,7 @@ pub(super) fn run(args: &RunArgs) -> Result<()> {
         speculation,
     };
     drop(note);
-    let mut session =
-        Session::new(loaded.engine, tokenizer, template, sampling, request, args.system.clone());
+    let mut session = Session::new(loaded.engine, tokenizer, format, sampling, request, args.system.clone());
 
     let Some(prompt) = prompt else {
         return interactive(&mut session, &about);

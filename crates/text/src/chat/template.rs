@@ -73,9 +73,9 @@ impl Message {
         Self { role: role.into(), content: Json::String(content.into()), extra: JsonMap::new() }
     }
 
-    /// The message as templates see it. Their authors expect a call's arguments as an object, where the API
-    /// has a string of JSON.
-    fn to_json(&self) -> Json {
+    /// The message as templates see it. Most of their authors expect a call's arguments as an object, where the API
+    /// has a string of JSON; `text_arguments` is for the others.
+    pub(super) fn to_json(&self, text_arguments: bool) -> Json {
         let mut out = JsonMap::new();
         out.insert("role".into(), Json::String(self.role.clone()));
         out.insert("content".into(), self.content.clone());
@@ -84,7 +84,7 @@ impl Message {
             if key == "tool_calls"
                 && let Some(calls) = value.as_array_mut()
             {
-                calls.iter_mut().for_each(parse_arguments);
+                calls.iter_mut().for_each(if text_arguments { print_arguments } else { parse_arguments });
             }
             out.insert(key.clone(), value);
         }
@@ -92,13 +92,24 @@ impl Message {
     }
 }
 
-/// Replaces a string of JSON in `function.arguments` or `arguments` by what it says.
+/// A call's `function.arguments` or `arguments`.
+fn arguments_of(call: &mut Json) -> Option<&mut Json> {
+    let function = if call.get("function").is_some() { call.get_mut("function")? } else { call };
+    function.get_mut("arguments")
+}
+
+/// Replaces arguments that are no string by JSON.
+fn print_arguments(call: &mut Json) {
+    if let Some(arguments) = arguments_of(call)
+        && !arguments.is_string()
+    {
+        *arguments = Json::String(arguments.to_string());
+    }
+}
+
+/// Replaces arguments that are a string of JSON by what it says.
 fn parse_arguments(call: &mut Json) {
-    let function = match call.get_mut("function") {
-        Some(function) => function,
-        None => call,
-    };
-    if let Some(arguments) = function.get_mut("arguments")
+    if let Some(arguments) = arguments_of(call)
         && let Some(text) = arguments.as_str()
         && let Ok(parsed @ Json::Object(_)) = serde_json::from_str(text)
     {
@@ -214,7 +225,7 @@ impl ChatTemplate {
     /// [`TemplateError::Refused`] if the template calls `raise_exception`, [`TemplateError::Failed`] if it
     /// does what has no meaning, [`TemplateError::Limit`] if it costs too much.
     pub fn render(&self, messages: &[Message], options: &RenderOptions) -> Result<String, TemplateError> {
-        let messages = Json::Array(messages.iter().map(Message::to_json).collect());
+        let messages = Json::Array(messages.iter().map(|message| message.to_json(false)).collect());
         self.render_json(&messages, options)
     }
 
