@@ -4,7 +4,8 @@
 //! and its blocks of cache · [`sampling`] logits to tokens · [`generate()`] the loop from prompt to text ·
 //! [`service`] many answers at once, with continuous batching and a cache of prompts ·
 //! [`speculation`] several tokens in a step, guessed from the text itself · [`stop`] stop strings in a stream ·
-//! [`quality`] perplexity and KL divergence · [`memory`] what a model needs and what the machine has, asked before
+//! [`constraint`] JSON,
+//! grammars and tool calls, enforced token by token · [`quality`] perplexity and KL divergence · [`memory`] what a model needs and what the machine has, asked before
 //! anything is allocated.
 //!
 //! The engine knows graphs and devices only through [`autarky_graph`]'s seam, and no HTTP and no files.
@@ -12,6 +13,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod blocks;
+pub mod constraint;
 mod engine;
 mod error;
 pub mod generate;
@@ -26,6 +28,9 @@ pub mod stop;
 mod testing;
 mod writer;
 
+pub use constraint::{
+    Constraint, ConstraintError, ConstraintSpec, ConstraintVocabulary, ToolSchema, ToolSyntax,
+};
 pub use engine::{EachLogits, Engine, Options, Outputs, Work};
 pub use error::EngineError;
 pub use generate::{Event, Generated, Request, StopReason, generate};

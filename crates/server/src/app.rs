@@ -16,7 +16,7 @@ use serde_json::json;
 use crate::listen::Peer;
 use crate::log::{Line, Log};
 use crate::state::AppState;
-use crate::{api, health, page};
+use crate::{api, health, ids, openai, page};
 
 /// How requests are let in.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +49,7 @@ pub fn app(state: AppState, doors: Doors) -> Router {
         .route("/health", get(health::health))
         .route("/metrics", get(health::metrics))
         .merge(api::router())
+        .merge(openai::router())
         .merge(page::router())
         .fallback(nothing_here)
         .method_not_allowed_fallback(other_method)
@@ -198,7 +199,7 @@ fn request_id(headers: &HeaderMap) -> String {
     };
     match headers.get(OWN).and_then(|v| v.to_str().ok()).filter(plain) {
         Some(theirs) => theirs.to_owned(),
-        None => format!("req-{}", crate::id::random()),
+        None => ids::name("req-"),
     }
 }
 

@@ -1,10 +1,10 @@
 //! A model that is being served, and what makes one from a path.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use autarky_engine::service::Service;
-use autarky_text::Tokenizer;
+use autarky_text::{ChatFormat, Tokenizer};
 
 /// What can be said of a model without loading it.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +33,29 @@ pub struct LoadedModel {
     pub info: ModelInfo,
     /// What it runs on, such as `cpu (avx512_vnni)`.
     pub device: String,
+    /// Made when first asked for.
+    chat: OnceLock<Result<Option<ChatFormat>, String>>,
+}
+
+impl LoadedModel {
+    /// A model that is ready to run.
+    pub fn new(service: Service, tokenizer: Arc<Tokenizer>, info: ModelInfo, device: String) -> LoadedModel {
+        LoadedModel { service, tokenizer, info, device, chat: OnceLock::new() }
+    }
+
+    /// How to talk with it; `None` if it has no chat template.
+    ///
+    /// # Errors
+    /// When its chat template cannot be used, in words.
+    pub fn chat(&self) -> Result<Option<&ChatFormat>, &str> {
+        let made = self.chat.get_or_init(|| ChatFormat::of(&self.tokenizer).map_err(|e| e.to_string()));
+        made.as_ref().map(Option::as_ref).map_err(String::as_str)
+    }
+
+    /// Whether [`LoadedModel::chat`] takes no time any more.
+    pub(crate) fn is_ready_to_talk(&self) -> bool {
+        self.chat.get().is_some()
+    }
 }
 
 /// Why a model could not be opened or loaded, in words for its user.

@@ -70,8 +70,11 @@ impl Answer {
     pub(super) fn new(id: u64, choice: usize, job: &Job, tokenizer: &Tokenizer) -> Result<Answer, JobError> {
         let seed = job.sampling.seed.wrapping_add(choice as u64);
         let mut sampler = Sampler::new(Sampling { seed, ..job.sampling }).map_err(EngineError::from)?;
-        sampler.accept(&job.prompt);
-        let mut decoder = tokenizer.decoder().skip_special(!job.show_special);
+        if job.penalize_prompt {
+            sampler.accept(&job.prompt);
+        }
+        let decoder = tokenizer.decoder().skip_special(!job.show_special);
+        let mut decoder = decoder.showing(job.shown.iter().copied());
         if job.continues {
             decoder = decoder.continuing();
         }

@@ -40,6 +40,8 @@ pub struct Job {
     pub choices: usize,
     /// How tokens are chosen.
     pub sampling: Sampling,
+    /// Whether the sampling's penalties see the prompt, and not only the answer.
+    pub penalize_prompt: bool,
     /// Added to the logits of single tokens, before anything else looks at them.
     pub bias: Vec<(u32, f32)>,
     /// Tell each token's log probability, and those of so many of the most probable tokens beside it.
@@ -52,6 +54,8 @@ pub struct Job {
     pub stop: Vec<String>,
     /// Whether special tokens are shown as the text they stand for (markers of tool calls) or left out.
     pub show_special: bool,
+    /// Special tokens that are shown even so.
+    pub shown: Vec<u32>,
     /// Whether an answer goes on in the prompt's text, so that a blank which the tokenizer puts before every text stays.
     pub continues: bool,
     /// Whether steps compute guesses at the next tokens. It changes no token, only time.
@@ -76,6 +80,8 @@ impl Job {
             end: Vec::new(),
             stop: Vec::new(),
             show_special: false,
+            shown: Vec::new(),
+            penalize_prompt: true,
             continues: false,
             speculation: Speculation::default(),
             priority: 0,

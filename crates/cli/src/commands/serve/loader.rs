@@ -104,7 +104,7 @@ impl EngineLoader {
         let loaded = load::engine_telling(&model, &self.device, self.options(&model), &never, &report)?;
         let device = format!("{} ({})", loaded.device, loaded.instruction_set);
         let service = Service::start(loaded.engine, Arc::clone(&tokenizer), self.service)?;
-        Ok(LoadedModel { service, tokenizer, info, device })
+        Ok(LoadedModel::new(service, tokenizer, info, device))
     }
 }
 

@@ -1,0 +1,146 @@
+//! A server in the test's own process, over the small trained model of the repository.
+
+#![allow(dead_code, unreachable_pub, missing_docs)]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use autarky_cpu::{Cpu, CpuOptions};
+use autarky_engine::service::{Service, ServiceOptions};
+use autarky_engine::{Engine, Options};
+use autarky_family::Model;
+use autarky_graph::CacheDType;
+use autarky_server::model::{LoadError, LoadedModel, Loader, ModelInfo};
+use autarky_server::registry::{Registry, RegistryOptions};
+use autarky_server::state::AppState;
+use autarky_text::{Spec, Tokenizer};
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use serde_json::Value;
+use tower::ServiceExt;
+
+/// The model's name in requests.
+pub const MODEL: &str = "stories260k";
+
+/// A template in which tools and reasoning have their places, as in Qwen3's.
+const TEMPLATE: &str = include_str!("../../../text/tests/fixtures/chat/qwen3.jinja");
+
+struct Stories {
+    template: Option<String>,
+    waiting: usize,
+}
+
+impl Loader for Stories {
+    fn inspect(&self, _path: &Path) -> Result<ModelInfo, LoadError> {
+        let (family, chat) = ("llama".to_owned(), self.template.is_some());
+        Ok(ModelInfo { family, parameters: 260_000, bytes: 1 << 20, context: CONTEXT, chat, memory: 1 << 20 })
+    }
+
+    fn load(&self, path: &Path, _progress: &(dyn Fn(f32) + Sync)) -> Result<LoadedModel, LoadError> {
+        let model = Model::open(path).expect("in the tree");
+        let spec = Spec::from_gguf(model.source().metadata().expect("a GGUF file")).expect("it is good");
+        let spec = Spec { chat_template: self.template.clone(), ..spec };
+        let tokenizer = Arc::new(Tokenizer::new(&spec).expect("it is good"));
+        let cpu = Cpu::new(CpuOptions { threads: Some(1), ..CpuOptions::default() }).expect("a processor");
+        let cache = CacheDType::F32;
+        let options =
+            Options { context: CONTEXT, sequences: 8, positions: None, chunk: 256, outputs: 32, cache };
+        let engine = Engine::new(&cpu, model.graph().clone(), model.weights(), options).expect("it fits");
+        let options = ServiceOptions { sequences: 8, waiting: self.waiting, beside: 128 };
+        let service = Service::start(engine, Arc::clone(&tokenizer), options).expect("a thread");
+        Ok(LoadedModel::new(service, tokenizer, self.inspect(path)?, "cpu".to_owned()))
+    }
+}
+
+/// Positions of a sequence.
+pub const CONTEXT: usize = 4096;
+
+/// A server whose model answers with Qwen3's template.
+pub fn app() -> Router {
+    with(Some(TEMPLATE), 64)
+}
+
+/// A server whose model has this chat template, and lets so many requests wait.
+pub fn with(template: Option<&str>, waiting: usize) -> Router {
+    let loader = Stories { template: template.map(str::to_owned), waiting };
+    let registry = Registry::new(Box::new(loader), RegistryOptions::default());
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/stories260k.gguf");
+    assert_eq!(registry.add(&path).expect("in the tree"), MODEL);
+    let state = AppState { registry, limits: Default::default() };
+    autarky_server::openai::router().with_state(state)
+}
+
+/// A response, whole.
+#[derive(Debug)]
+pub struct Answered {
+    pub status: StatusCode,
+    pub kind: String,
+    pub retry_after: Option<String>,
+    pub text: String,
+}
+
+impl Answered {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {}", self.text))
+    }
+
+    /// The events of a stream: name and data. Comments are left out.
+    pub fn events(&self) -> Vec<(String, String)> {
+        assert!(self.kind.starts_with("text/event-stream"), "{self:?}");
+        let blocks = self.text.split("\n\n").filter(|b| !b.is_empty() && !b.starts_with(':'));
+        blocks
+            .map(|block| {
+                let mut name = String::new();
+                let mut data = None;
+                for line in block.lines() {
+                    match line.split_once(": ") {
+                        Some(("event", rest)) => name = rest.to_owned(),
+                        Some(("data", rest)) => assert_eq!(data.replace(rest.to_owned()), None),
+                        _ => panic!("no line of an event: {line}"),
+                    }
+                }
+                (name, data.expect("an event has data"))
+            })
+            .collect()
+    }
+
+    /// The events as JSON, without the `[DONE]` that must come last.
+    pub fn chunks(&self) -> Vec<Value> {
+        let mut events = self.events();
+        assert_eq!(events.pop().expect("events").1, "[DONE]");
+        events.iter().map(|(_, data)| serde_json::from_str(data).expect("JSON")).collect()
+    }
+}
+
+pub async fn read(response: Response<Body>) -> Answered {
+    let (parts, body) = response.into_parts();
+    let header = |name: &str| parts.headers.get(name).map(|v| v.to_str().expect("text").to_owned());
+    let (kind, retry_after) = (header("content-type").unwrap_or_default(), header("retry-after"));
+    let bytes = body.collect().await.expect("a body").to_bytes();
+    let text = String::from_utf8(bytes.to_vec()).expect("valid UTF-8");
+    Answered { status: parts.status, kind, retry_after, text }
+}
+
+/// Sends `body` as it is.
+pub async fn send(app: &Router, method: &str, path: &str, body: impl Into<Body>) -> Answered {
+    let request = Request::builder().method(method).uri(path).header("content-type", "application/json");
+    let request = request.body(body.into()).expect("a request");
+    read(app.clone().oneshot(request).await.expect("routers do not fail")).await
+}
+
+pub async fn post(app: &Router, path: &str, body: Value) -> Answered {
+    send(app, "POST", path, body.to_string()).await
+}
+
+/// Posts what must be answered with 200 and JSON.
+pub async fn ask(app: &Router, path: &str, body: Value) -> Value {
+    let answered = post(app, path, body).await;
+    assert_eq!(answered.status, StatusCode::OK, "{answered:?}");
+    answered.json()
+}
+
+pub async fn get(app: &Router, path: &str) -> Answered {
+    send(app, "GET", path, Body::empty()).await
+}
