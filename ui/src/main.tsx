@@ -1,8 +1,9 @@
 // The page starts here.
+import { effect } from "@preact/signals";
 import { render } from "preact";
 
-import { refreshConversations } from "./chat/library";
-import { refreshModels } from "./models/models";
+import { refreshConversations, summaries } from "./chat/library";
+import { models, refreshModels } from "./models/models";
 import { App } from "./shell/app";
 import "./shell/keys";
 import "./shell/theme";
@@ -13,4 +14,8 @@ import "./styles/prose.css";
 import "./styles/pages.css";
 
 render(<App />, document.getElementById("app")!);
-void refreshModels().then(refreshConversations);
+void refreshModels();
+// The list comes when the server is there, whenever that is.
+effect(() => {
+  if (models.value !== null && summaries.peek() === null) void refreshConversations();
+});

@@ -10,6 +10,9 @@ export const reachable = signal(true);
 /** The question for the API key that is on the page. */
 export const keyQuestion = signal<{ refused: boolean; answer(key: string | null): void } | null>(null);
 
+/** Whether the person closed that question. Nobody is asked twice; a button brings the question back. */
+export const keyDeclined = signal(false);
+
 /** Whether an API key is stored in this browser. */
 export const hasKey = signal(remembered("key") !== null);
 
@@ -44,6 +47,7 @@ function askKey(refused: boolean): Promise<string | null> {
       remember("key", key);
       hasKey.value = true;
     }
+    keyDeclined.value = key === null;
     return key;
   });
   return asking;
@@ -61,14 +65,14 @@ export async function call(path: string, init: RequestInit = {}): Promise<Respon
     } catch (error) {
       if (init.signal?.aborted) throw error;
       reachable.value = false;
-      throw new ApiError("The server cannot be reached. Is `autarky serve` running?", 0);
+      throw new ApiError("The server cannot be reached.", 0);
     }
     reachable.value = true;
     if (response.ok) return response;
     if (response.status === 401) {
       // Another call may have been given a new key meanwhile.
       if (remembered("key") !== key) continue;
-      if ((await askKey(key !== null)) !== null) continue;
+      if (!keyDeclined.value && (await askKey(key !== null)) !== null) continue;
     }
     throw await errorOf(response);
   }

@@ -42,25 +42,24 @@ export function Composer({ conversation }: { conversation: Conversation }) {
   };
   return (
     <form
-      class="composer"
+      aria-label="Write a message"
       onSubmit={(event) => {
         event.preventDefault();
         send();
       }}
     >
-      <textarea
-        id="composer"
-        ref={area}
-        rows={1}
-        value={text}
-        placeholder="Write a message"
-        aria-label="Message"
-        enterkeyhint="enter"
-        onInput={(event) => (conversation.draft.value = event.currentTarget.value)}
-        onKeyDown={onKey}
-      />
-      <div class="composer-row">
-        <span class="hint">{model && !model.chat ? "This model has no chat template: it may continue your text rather than answer it." : ""}</span>
+      <div class="composer">
+        <textarea
+          id="composer"
+          ref={area}
+          rows={1}
+          value={text}
+          placeholder="Write a message"
+          aria-label="Message"
+          enterkeyhint="enter"
+          onInput={(event) => (conversation.draft.value = event.currentTarget.value)}
+          onKeyDown={onKey}
+        />
         {busy ? (
           <button type="button" class="round" aria-label="Stop" title="Stop (Esc)" onClick={() => conversation.stop()}>
             <Icon name="stop" />
@@ -71,6 +70,9 @@ export function Composer({ conversation }: { conversation: Conversation }) {
           </button>
         )}
       </div>
+      {model && !model.chat && (
+        <p class="hint composer-hint">This model has no chat template: it may continue your text rather than answer it.</p>
+      )}
     </form>
   );
 }

@@ -24,6 +24,8 @@ export function MessageView({ conversation, message, live, last }: Props) {
   const [editing, setEditing] = useState(false);
   const mine = message.role === "user";
   const busy = conversation.answer.value !== null;
+  // An error before the first token leaves nothing to copy, edit or time.
+  const nothing = message.error !== undefined && message.content === "" && !message.reasoning;
   if (editing) {
     const done = (text: string | null) => {
       setEditing(false);
@@ -39,7 +41,7 @@ export function MessageView({ conversation, message, live, last }: Props) {
       )}
       <footer class={last ? "actions shown" : "actions"}>
         <Branches conversation={conversation} message={message} />
-        {!live && (
+        {!live && !nothing && (
           <>
             <CopyButton text={() => message.content} label="Copy message" />
             {!busy && (
@@ -54,7 +56,7 @@ export function MessageView({ conversation, message, live, last }: Props) {
             )}
           </>
         )}
-        {!mine && (live ? <LiveSpeed answer={live} /> : <Speed message={message} />)}
+        {!mine && !nothing && (live ? <LiveSpeed answer={live} /> : <Speed message={message} />)}
       </footer>
     </article>
   );

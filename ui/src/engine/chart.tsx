@@ -5,8 +5,8 @@ import { ceiling, LENGTH } from "./history";
 
 export interface Series {
   name: string;
-  /** One of the colours `c1` to `c3` of the style sheet. */
-  colour: "c1" | "c2" | "c3";
+  /** One of the colours of the style sheet; `c0` is for what is not there. */
+  colour: "c0" | "c1" | "c2" | "c3";
   /** Oldest first, at most `LENGTH`. */
   values: number[];
 }
@@ -19,16 +19,18 @@ interface Props {
   format(value: number): string;
   /** The least that the top of the chart stands for. */
   least?: number;
+  /** What the top of the chart stands for, where it is known. */
+  full?: number;
 }
 
 const WIDTH = 600;
 const HEIGHT = 150;
 
-export function Chart({ title, series, stacked = false, format, least = 1 }: Props) {
+export function Chart({ title, series, stacked = false, format, least = 1, full }: Props) {
   const [hover, setHover] = useState<number | null>(null);
   const length = series[0]?.values.length ?? 0;
   const tops = stacked ? stack(series) : series.map(({ values }) => values);
-  const top = Math.max(ceiling(Math.max(0, ...tops.map((values) => Math.max(0, ...values)))), least);
+  const top = full || Math.max(ceiling(Math.max(0, ...tops.flat())), least);
   const x = (i: number) => ((LENGTH - length + i) / (LENGTH - 1)) * WIDTH;
   const y = (value: number) => HEIGHT - (value / top) * HEIGHT;
   const at = hover === null || hover >= length || hover < 0 ? length - 1 : hover;
@@ -77,7 +79,10 @@ export function Chart({ title, series, stacked = false, format, least = 1 }: Pro
           {hover !== null && at >= 0 && <line class="cursor" x1={x(at)} x2={x(at)} y1={0} y2={HEIGHT} />}
         </svg>
         <span class="top">{format(top)}</span>
-        <span class="when">{hover === null || at < 0 ? "now" : `${length - 1 - at} s ago`}</span>
+        <div class="axis">
+          <span>{LENGTH / 60} minutes ago</span>
+          <span>{hover === null || at < 0 ? "now" : `${length - 1 - at} s ago`}</span>
+        </div>
       </div>
     </figure>
   );

@@ -13,8 +13,8 @@ export interface Point {
   memory: number;
 }
 
-/** So many points are kept: three minutes. */
-export const LENGTH = 180;
+/** So many points are kept: two minutes. */
+export const LENGTH = 120;
 
 /** The models that `only` names, or all of them. */
 export function chosen(stats: Stats, only: string | null): ModelStats[] {

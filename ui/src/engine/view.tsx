@@ -49,6 +49,7 @@ export function EngineView() {
     return pointOf(before.stats, stats, (at - before.at) / 1000, only);
   });
   const of = (name: keyof Point) => points.map((point) => point[name]);
+  const blocks = points.at(-1) && points.at(-1)!.used + points.at(-1)!.cached + points.at(-1)!.free;
   const rate = (n: number) => `${significant(n)} tok/s`;
   return (
     <div class="scroll">
@@ -82,9 +83,10 @@ export function EngineView() {
             series={[
               { name: "used", colour: "c1", values: of("used") },
               { name: "cached", colour: "c2", values: of("cached") },
-              { name: "free", colour: "c3", values: of("free") },
+              { name: "free", colour: "c0", values: of("free") },
             ]}
             format={(n) => count(n)}
+            full={blocks}
           />
           <Chart title={only === null ? "Memory of the process" : "Memory of the model"} series={[{ name: "in use", colour: "c2", values: of("memory") }]} format={bytes} />
         </div>

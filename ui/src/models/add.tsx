@@ -5,7 +5,7 @@ import { ApiError } from "../api/client";
 import type { ModelFile } from "../api/types";
 import { bytes } from "../shell/format";
 import { Icon } from "../shell/icons";
-import { addModel, info, listFiles, models } from "./models";
+import { addModel, info, listFiles, loadNow, models } from "./models";
 
 export function AddModel() {
   const [files, setFiles] = useState<ModelFile[] | null>(null);
@@ -26,7 +26,9 @@ export function AddModel() {
     setBusy(which);
     setProblem("");
     try {
+      const first = models.value?.length === 0;
       await addModel(which);
+      if (first && models.value?.[0]) loadNow(models.value[0].id);
       setPath("");
     } catch (error) {
       setProblem(error instanceof ApiError ? error.message : String(error));

@@ -1,7 +1,7 @@
 // The models that the server has, their states, and the one that new chats use.
 import { computed, signal } from "@preact/signals";
 
-import { ApiError, json } from "../api/client";
+import { ApiError, json, reachable } from "../api/client";
 import type { Info, Model, ModelFile } from "../api/types";
 import { report } from "../shell/notices";
 import { remember, remembered } from "../shell/memory";
@@ -48,7 +48,7 @@ export async function refreshModels(): Promise<void> {
   }
   clearTimeout(timer);
   const loading = models.value?.some(({ state }) => state === "loading");
-  const pause = loading ? 500 : models.value === null ? 2000 : 15_000;
+  const pause = loading ? 500 : models.value === null || !reachable.value ? 3000 : 15_000;
   timer = setTimeout(() => (document.hidden && !loading ? undefined : refreshModels()), pause);
 }
 

@@ -29,7 +29,6 @@ function Row({ model }: { model: Model }) {
       <div class="model-head">
         <StateDot model={model} />
         <h3>{model.id}</h3>
-        <span class="quiet">{stateText(model)}</span>
         {loaded ? (
           <button type="button" class="button" aria-label={`Unload ${model.id}`} onClick={() => unloadNow(model.id)}>Unload</button>
         ) : (
@@ -38,7 +37,7 @@ function Row({ model }: { model: Model }) {
           </button>
         )}
       </div>
-      <p class="quiet">{[describe(model), `${tokens(model.context)} context`, model.chat ? "" : "no chat template"].filter(Boolean).join(" · ")}</p>
+      <p class="quiet">{[stateText(model), describe(model), `${tokens(model.context)} context`, model.chat ? "" : "no chat template"].filter(Boolean).join(" · ")}</p>
       <p class="path" title={model.path}>{model.path}</p>
       {busy && <progress max={1} value={model.progress} aria-label={`Loading ${model.id}`} />}
       {model.state === "failed" && <p class="problem">{model.error ?? "It could not be loaded."}</p>}

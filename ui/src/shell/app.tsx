@@ -7,7 +7,7 @@ import { ChatView } from "../chat/view";
 import { EngineView } from "../engine/view";
 import { ModelPicker } from "../models/picker";
 import { ModelsView } from "../models/view";
-import { KeyDialog, Notices, Unreachable } from "./banners";
+import { KeyDialog, Notices, Trouble } from "./banners";
 import { ConfirmDialog } from "./dialog";
 import { HelpDialog } from "./help";
 import { Icon } from "./icons";
@@ -30,8 +30,8 @@ export function App() {
       <Sidebar />
       <div class="scrim" onClick={() => (drawer.value = settingsOpen.value = false)} />
       <main inert={drawer.value && isNarrow()}>
-        <Head chat={chat} title={title} />
-        <Unreachable />
+        <Head chat={chat} />
+        <Trouble />
         {chat ? <ChatView /> : view === "engine" ? <EngineView /> : <ModelsView />}
       </main>
       {settings && <SettingsPanel />}
@@ -43,13 +43,13 @@ export function App() {
   );
 }
 
-function Head({ chat, title }: { chat: boolean; title: string }) {
+function Head({ chat }: { chat: boolean }) {
   return (
     <header class="head">
       <button type="button" class="tool show-sidebar" aria-label="Show the side bar" title={`Side bar (${keyName("Ctrl")} B)`} onClick={toggleSidebar}>
         <Icon name="menu" />
       </button>
-      {chat ? <ModelPicker /> : <span class="head-title">{title}</span>}
+      {chat && <ModelPicker />}
       <span class="space" />
       {chat && (
         <button

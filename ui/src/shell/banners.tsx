@@ -1,19 +1,33 @@
 // What is wrong, and what to do: no server, a key to enter, notices.
 import { useState } from "preact/hooks";
 
-import { keyQuestion, reachable } from "../api/client";
+import { keyDeclined, keyQuestion, reachable } from "../api/client";
 import { refreshConversations } from "../chat/library";
 import { refreshModels } from "../models/models";
 import { Dialog } from "./dialog";
 import { Icon } from "./icons";
 import { announcement, dismiss, notices } from "./notices";
 
-export function Unreachable() {
-  if (reachable.value) return null;
+/** Why the page is of no use now. */
+export function Trouble() {
   const again = () => {
     void refreshModels();
     void refreshConversations();
   };
+  if (keyDeclined.value) {
+    const enter = () => {
+      keyDeclined.value = false;
+      again();
+    };
+    return (
+      <div class="banner" role="alert">
+        <Icon name="key" />
+        <p><b>This server needs an API key.</b> Without it, nothing can be shown.</p>
+        <button type="button" class="button" onClick={enter}>Enter the key</button>
+      </div>
+    );
+  }
+  if (reachable.value) return null;
   return (
     <div class="banner" role="alert">
       <Icon name="alert" />

@@ -12,7 +12,7 @@ export function Dialog(props: { label: string; class?: string; onClose(): void; 
   const outside = (event: MouseEvent) => event.target === self.current && self.current!.close();
   return (
     <dialog ref={self} class={props.class} aria-label={props.label} onClose={props.onClose} onMouseDown={outside}>
-      <div class="dialog-body">{props.children}</div>
+      <div class="dialog-body" tabIndex={-1} autofocus>{props.children}</div>
     </dialog>
   );
 }
