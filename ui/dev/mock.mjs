@@ -1,6 +1,6 @@
 // A server with the API of `autarky serve`, for working on the page and for its tests: nothing it says is true.
 //
-//   node dev/mock.mjs [--port 8080] [--empty] [--key SECRET] [--busy] [--slow]
+//   node dev/mock.mjs [--port 8080] [--empty] [--key SECRET] [--busy] [--pace 8]
 import { createServer } from "node:http";
 import { readFile } from "node:fs/promises";
 import { extname, join, normalize } from "node:path";
@@ -23,14 +23,14 @@ const MODELS = [
 
 /**
  * Starts a server on a free port, or on `port`.
- * @param {{port?: number, empty?: boolean, key?: string, busy?: boolean, slow?: boolean}} options
- *   `empty`: without models. `busy`: the first request for an answer is refused. `slow`: answers take their time.
+ * @param {{port?: number, empty?: boolean, key?: string, busy?: boolean, pace?: number}} options
+ *   `empty`: without models. `busy`: the first request for an answer is refused. `pace`: milliseconds for each token.
  */
 export async function startMock(options = {}) {
   const state = {
     ...options,
     models: options.empty ? [] : MODELS.map((model) => modelAt(model)),
-    conversations: new Map(),
+    conversations: options.conversations ?? new Map(),
     refusals: options.busy ? 1 : 0,
     next: 1,
     requests: [],
@@ -203,7 +203,7 @@ async function complete(state, body, response) {
   response.writeHead(200, { "Content-Type": "text/event-stream", "Cache-Control": "no-store" });
   const event = (data) => response.write(`data: ${typeof data === "string" ? data : JSON.stringify(data)}\n\n`);
   const delta = (delta, finish_reason = null) => event({ object: "chat.completion.chunk", choices: [{ index: 0, delta, finish_reason }] });
-  const pause = (ms) => new Promise((resolve) => setTimeout(resolve, state.slow ? ms * 4 : ms));
+  const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
   const prompt = body.messages.reduce((sum, { content }) => sum + Math.ceil(content.length / 4), 8);
   const { counters } = model;
   counters.requests++;
@@ -216,7 +216,9 @@ async function complete(state, body, response) {
   const tick = async () => {
     count++;
     counters.decode_tokens++;
-    await pause(8);
+    // Faster than the clock ticks: many tokens for each tick.
+    const pace = state.pace ?? 8;
+    if (pace > 0 || count % 20 === 0) await pause(pace);
   };
   if (/think/i.test(last)) {
     for (const word of SHORT.split(/(?<= )/)) {
@@ -260,12 +262,13 @@ async function complete(state, body, response) {
 }
 
 function answerTo(text) {
+  if (/flood/i.test(text)) return `${ANSWER}\n\n`.repeat(100);
   if (/code/i.test(text)) return CODE;
   return text.length < 12 ? SHORT : ANSWER;
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const { values } = parseArgs({ options: { port: { type: "string", default: "8080" }, empty: { type: "boolean" }, key: { type: "string" }, busy: { type: "boolean" }, slow: { type: "boolean" } } });
-  const { url } = await startMock({ ...values, port: Number(values.port) });
+  const { values } = parseArgs({ options: { port: { type: "string", default: "8080" }, empty: { type: "boolean" }, key: { type: "string" }, busy: { type: "boolean" }, pace: { type: "string", default: "8" } } });
+  const { url } = await startMock({ ...values, port: Number(values.port), pace: Number(values.pace) });
   console.log(url);
 }

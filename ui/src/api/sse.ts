@@ -6,6 +6,7 @@ const MAX_EVENT = 4 << 20;
 export class EventParser {
   /** Pieces of the line that has not ended. */
   private line: string[] = [];
+  /** At least the length of what is held; pieces of lines count twice. */
   private length = 0;
   private data: string[] = [];
   private afterReturn = false;
@@ -27,8 +28,8 @@ export class EventParser {
     if (from < chunk.length) {
       this.line.push(chunk.slice(from));
       this.length += chunk.length - from;
-      if (this.length > MAX_EVENT) throw new RangeError("an event of the stream has no end");
     }
+    if (this.length > MAX_EVENT) throw new RangeError("an event of the stream has no end");
     return events;
   }
 

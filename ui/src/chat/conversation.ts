@@ -2,13 +2,13 @@
 import { signal } from "@preact/signals";
 
 import { ApiError, json } from "../api/client";
-import { complete, type ChatMessage } from "../api/completion";
+import { complete } from "../api/completion";
 import type { Stored } from "../api/types";
 import { ready } from "../models/models";
 import { announcement, notify, report } from "../shell/notices";
 import { Answer } from "./answer";
-import { type Document, fromJson, type Settings, titleFrom, toJson } from "./document";
-import { add, change, EMPTY, merge, newId, pathTo, select, type Message, type Tree } from "./tree";
+import { type Document, fromJson, messagesTo, type Settings, titleFrom, toJson } from "./document";
+import { add, change, EMPTY, merge, newId, select, type Message, type Tree } from "./tree";
 
 /** While an answer is written, it is kept so often, in milliseconds. */
 const KEEP_EVERY = 10_000;
@@ -28,6 +28,8 @@ export class Conversation {
   readonly answer = signal<Answer | null>(null);
   /** Whether the document is here; an error where the server did not give it. */
   readonly state = signal<"loading" | "ready" | ApiError>("ready");
+  /** Whether the server lacks the latest change. */
+  readonly unsaved = signal(false);
   /** What is typed and not sent. */
   readonly draft = signal("");
 
@@ -138,7 +140,7 @@ export class Conversation {
       await ready(model, answer.abort.signal);
       answer.start();
       const { system: _, ...sampling } = this.document.value.settings;
-      await complete(model, this.messagesTo(parent), sampling, answer.abort.signal, (pieces) => answer.take(pieces));
+      await complete(model, messagesTo(this.document.value, parent), sampling, answer.abort.signal, (pieces) => answer.take(pieces));
       outcome = { finish: answer.finish ?? "stop" };
     } catch (error) {
       outcome = answer.abort.signal.aborted ? { finish: "stopped" } : { finish: "error", error: errorOf(error) };
@@ -167,17 +169,11 @@ export class Conversation {
     );
   }
 
-  /** What the model is told: the system prompt and the branch that ends with `id`. */
-  private messagesTo(id: string): ChatMessage[] {
-    const { system } = this.document.value.settings;
-    const path = pathTo(this.tree, id).map(({ role, content }): ChatMessage => ({ role, content }));
-    return system ? [{ role: "system", content: system }, ...path] : path;
-  }
-
   /** Writes the conversation to the server, once at a time; `create` says whether to when it was never stored. */
   save(create = true): void {
     if (this.removed || (!create && this.id.value === null)) return;
     this.dirty = true;
+    this.unsaved.value = true;
     if (!this.saving) void this.saveAll();
   }
 
@@ -204,6 +200,7 @@ export class Conversation {
       }
     }
     this.saving = false;
+    this.unsaved.value = false;
   }
 
   private async saveOnce(): Promise<void> {

@@ -1,6 +1,6 @@
 // What the server keeps of a conversation: the tree of messages and the settings, as JSON, and as text for people.
-import type { Sampling } from "../api/completion";
-import { type Message, shown, type Tree } from "./tree";
+import type { ChatMessage, Sampling } from "../api/completion";
+import { type Message, pathTo, shown, type Tree } from "./tree";
 
 export interface Settings extends Sampling {
   system?: string;
@@ -96,6 +96,21 @@ export function settingsOf(json: unknown): Settings {
 
 function asObject(json: unknown): Record<string, unknown> {
   return typeof json === "object" && json !== null ? (json as Record<string, unknown>) : {};
+}
+
+/**
+ * What the model is told: the system prompt, and the branch that ends with message `id`. Answers that never came are
+ * left out; messages that then follow each other become one, since chat templates want roles to take turns.
+ */
+export function messagesTo({ tree, settings }: Document, id: string): ChatMessage[] {
+  const messages: ChatMessage[] = settings.system ? [{ role: "system", content: settings.system }] : [];
+  for (const { role, content } of pathTo(tree, id)) {
+    const last = messages.at(-1);
+    if (content === "") continue;
+    if (last?.role === role) last.content += `\n\n${content}`;
+    else messages.push({ role, content });
+  }
+  return messages;
 }
 
 /** The shown branch as Markdown. */

@@ -68,7 +68,7 @@ function Thread({ conversation }: { conversation: Conversation }) {
   };
   return (
     <div class="thread-frame">
-      <div class="thread" ref={frame} onScroll={onScroll} tabIndex={-1}>
+      <div class="thread" ref={frame} onScroll={onScroll} tabIndex={-1} data-unsaved={conversation.unsaved.value}>
         <div class="column" ref={content} role="log" aria-live="off" aria-label="Conversation">
           {messages.map((message, i) => (
             <MessageView

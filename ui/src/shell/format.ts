@@ -39,7 +39,7 @@ export function significant(n: number): string {
 /** `0.42 s`, `75 s`, `3 min`. */
 export function seconds(n: number): string {
   if (n >= 180) return `${Math.round(n / 60)} min`;
-  return `${n < 10 ? n.toFixed(2) : n < 100 ? n.toFixed(1) : Math.round(n)} s`;
+  return `${n < 10 ? n.toFixed(2) : n < 60 ? n.toFixed(1) : Math.round(n)} s`;
 }
 
 /** In which part of the list a time (Unix seconds) belongs. */
