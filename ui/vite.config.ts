@@ -1,9 +1,12 @@
 // How the page is built: a few files with stable names, into the folder that the server embeds.
+import { readFileSync } from "node:fs";
+
 import { defineConfig, type Plugin } from "vite";
 
-const NOTICE =
-  "/*! Autarky's page. With Preact (MIT, copyright Jason Miller) and " +
-  "@preact/signals (MIT, copyright Preact Team). */";
+/** The licence of what the script holds beside our own code; it asks to go with every copy. */
+const NOTICE = ["preact", "@preact/signals", "@preact/signals-core"]
+  .map((name) => `/*! ${name}\n\n${readFileSync(`node_modules/${name}/LICENSE`, "utf8").trim()}\n*/`)
+  .join("\n");
 
 /** The script runs before the page is first drawn, so that a chosen theme does not flash. */
 const early: Plugin = {

@@ -28,9 +28,13 @@ test("what is written while the answer comes is live, and told to screen readers
   await hold(page);
   await send(page, unique("Tell me"));
   await stopButton(page).waitFor();
+  await held(page);
   expect(await answers(page).locator("[aria-busy=true]").count()).toBe(1);
+  const marked = await answers(page).locator(".prose").evaluateHandle((element) => element);
   await letGo(page);
   await answered(page, 1);
+  // The elements stay when the answer ends: a selection in them does, too.
+  expect(await marked.evaluate((element) => element.isConnected)).toBe(true);
   await becomes(() => page.locator("[role=status][aria-live=polite]").innerText().then((text) => text.startsWith("Answer")), true);
 });
 

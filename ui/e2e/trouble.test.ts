@@ -109,8 +109,6 @@ test("Markdown is shown, and HTML in it is text", async () => {
   await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
   await code.getByRole("button", { name: "Copy code" }).click();
   await becomes(() => page.evaluate(() => navigator.clipboard.readText()), (await code.locator("pre").innerText()).replace(/\n$/, ""));
-  // When it is done, it looks as it did while it was written: the elements are the same.
-  expect(await prose.count()).toBe(1);
 });
 
 test("two windows on one conversation keep what both wrote", async () => {
