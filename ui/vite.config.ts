@@ -28,7 +28,7 @@ export default defineConfig({
     modulePreload: false,
     reportCompressedSize: false,
     rolldownOptions: {
-      output: { entryFileNames: "app.js", assetFileNames: "app.[ext]", banner: NOTICE },
+      output: { entryFileNames: "app.js", assetFileNames: "app.[ext]", postBanner: NOTICE },
     },
   },
 });

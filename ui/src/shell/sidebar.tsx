@@ -188,7 +188,7 @@ function ChatMenus() {
     const count = summaries.value?.length ?? 0;
     confirmFirst({
       title: "Delete all chats?",
-      text: `${count === 1 ? "One chat" : `All ${count} chats`} will be gone from the server, for everybody who uses it with this key.`,
+      text: `${count === 1 ? "One chat" : `All ${count} chats`} will be gone from the server, for everybody who uses it.`,
       action: "Delete all",
       run: () => void removeAll(),
     });
