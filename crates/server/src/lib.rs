@@ -2,7 +2,7 @@
 //!
 //! Module map: [`model`] a loaded model, and the seam to whatever loads one · [`registry`] which models there are, and
 //! which are in memory · [`folder`] the models folder · [`store`] what outlives the process: keys, usage,
-//! conversations, responses · [`auth`] who asks, and how much they may.
+//! conversations, responses · [`auth`] who asks, and how much they may · [`conversations`] what the web page keeps.
 
 #![cfg_attr(
     not(test),
@@ -10,6 +10,7 @@
 )]
 
 pub mod auth;
+pub mod conversations;
 pub mod folder;
 pub mod model;
 pub mod registry;
