@@ -2,7 +2,8 @@
 //!
 //! Module map: [`model`] a loaded model, and the seam to whatever loads one · [`registry`] which models there are, and
 //! which are in memory · [`folder`] the models folder · [`store`] what outlives the process: keys, usage,
-//! conversations, responses · [`auth`] who asks, and how much they may · [`conversations`] what the web page keeps.
+//! conversations, responses · [`auth`] who asks, and how much they may · [`conversations`] what the web page keeps ·
+//! [`tls`] HTTPS.
 
 #![cfg_attr(
     not(test),
@@ -17,3 +18,4 @@ pub mod registry;
 pub mod state;
 pub mod store;
 pub mod stream;
+pub mod tls;
