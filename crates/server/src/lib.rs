@@ -4,7 +4,8 @@
 //! which are in memory · [`folder`] the models folder · [`stream`] a job's events · [`state`] what every handler can
 //! reach · [`app`] all routes, and what is done for each request · [`listen`] connections · `body`, `fields` reading
 //! requests · `generation` from a request to parts of answers · `sse` events · [`openai`] the API · [`health`] signs of
-//! life and counts · [`api`] what the page asks · [`page`] the page itself · [`log`] a line a request.
+//! life and counts · [`api`] what the page asks · [`conversations`] what it keeps · [`page`] the page itself · [`store`]
+//! what outlives the process · [`auth`] who asks, and how much they may · [`tls`] HTTPS · [`log`] a line a request.
 
 #![cfg_attr(
     not(test),
@@ -13,8 +14,10 @@
 
 pub mod api;
 pub mod app;
+pub mod auth;
 mod body;
 pub mod client;
+pub mod conversations;
 pub mod error;
 mod fields;
 pub mod folder;
@@ -29,4 +32,6 @@ pub mod page;
 pub mod registry;
 mod sse;
 pub mod state;
+pub mod store;
 pub mod stream;
+pub mod tls;
