@@ -181,6 +181,8 @@ impl From<JobError> for ApiError {
     fn from(error: JobError) -> ApiError {
         let message = error.to_string();
         match error {
+            // A schema that the tokens cannot spell, or that takes too long to follow.
+            JobError::Constraint(_) => ApiError::invalid(message).code("constraint"),
             JobError::Stopped => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message).code("stopping"),
             _ => ApiError::internal(message),
         }

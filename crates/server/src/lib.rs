@@ -9,8 +9,10 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+pub mod anthropic;
 mod body;
 pub mod client;
+mod embed;
 pub mod error;
 mod fields;
 pub mod folder;

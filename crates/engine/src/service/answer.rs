@@ -2,6 +2,7 @@
 
 use autarky_text::{StreamDecoder, Tokenizer};
 
+use super::bound::Bound;
 use super::job::{Chosen, Job, JobError, Logprobs, Piece};
 use super::prefix::Chain;
 use crate::engine::{Outputs, Work};
@@ -9,7 +10,7 @@ use crate::error::EngineError;
 use crate::generate::StopReason;
 use crate::sampling::{Sampler, Sampling, logprobs};
 use crate::sequence::Sequence;
-use crate::speculation::Speculator;
+use crate::speculation::{Speculation, Speculator};
 use crate::stop::StopStrings;
 
 /// An answer that is being written.
@@ -29,7 +30,8 @@ pub(super) struct Answer {
     sampler: Sampler,
     decoder: StreamDecoder,
     stop: StopStrings,
-    /// Logits with bias, kept so that choosing a token allocates nothing.
+    bound: Option<Bound>,
+    /// Logits with bias and constraint, kept so that choosing a token allocates nothing.
     logits: Vec<f32>,
 }
 
@@ -73,10 +75,15 @@ impl Answer {
             chain: Chain::default(),
             parked: false,
             chosen: 0,
-            speculator: Speculator::new(job.speculation),
+            // Guesses from the text so far seldom fit what a constraint wants next.
+            speculator: Speculator::new(match job.constraint {
+                Some(_) => Speculation::Off,
+                None => job.speculation,
+            }),
             sampler,
             decoder,
             stop: StopStrings::new(job.stop.iter().cloned()),
+            bound: Bound::of(job),
             logits: Vec::new(),
         })
     }
@@ -134,6 +141,11 @@ impl Answer {
         for (i, row) in logits.chunks_exact(bounds.width).enumerate() {
             let drawn = self.draw(job, &row[..bounds.vocabulary]);
             let chosen = drawn.inspect_err(|_| self.sequence.truncate(written + i))?;
+            let Some(chosen) = chosen else {
+                self.sequence.truncate(written + i);
+                step.ended = Some(StopReason::Complete);
+                break;
+            };
             let right = self.speculator.came(i, chosen.token);
             step.right += usize::from(right);
             let token = chosen.token;
@@ -154,9 +166,10 @@ impl Answer {
         Ok(step)
     }
 
-    fn draw(&mut self, job: &Job, logits: &[f32]) -> Result<Chosen, JobError> {
+    /// Chooses a token; `None` if the constraint allows no other.
+    fn draw(&mut self, job: &Job, logits: &[f32]) -> Result<Option<Chosen>, JobError> {
         let mut row = logits;
-        if !job.bias.is_empty() {
+        if !job.bias.is_empty() || self.bound.is_some() {
             self.logits.clear();
             self.logits.extend_from_slice(logits);
             for &(token, bias) in &job.bias {
@@ -166,12 +179,24 @@ impl Answer {
             }
             row = &self.logits;
         }
+        // Probabilities are told as they are before the constraint.
+        let mut before = None;
+        if let Some(bound) = &mut self.bound {
+            before = job.logprobs.map(|_| self.logits.clone());
+            if !bound.mask(&mut self.logits, &job.end)? {
+                return Ok(None);
+            }
+            row = &self.logits;
+        }
         let token = self.sampler.sample(row).map_err(EngineError::from)?;
+        if let Some(bound) = &mut self.bound {
+            bound.accept(token)?;
+        }
         let logprobs = job.logprobs.map(|top| {
-            let (chosen, top) = logprobs(row, token, top);
+            let (chosen, top) = logprobs(before.as_deref().unwrap_or(row), token, top);
             Logprobs { chosen, top }
         });
-        Ok(Chosen { token, logprobs })
+        Ok(Some(Chosen { token, logprobs }))
     }
 
     /// What a chosen token does beside being appended: why the answer ends with it, if it does. `written` tokens stand
@@ -191,6 +216,9 @@ impl Answer {
             return Ok(Some(StopReason::End { token }));
         }
         if let Some(text) = self.decoder.push(token).map_err(EngineError::from)? {
+            if let Some(bound) = &mut self.bound {
+                bound.hear(&text);
+            }
             let passed = self.stop.push(&text);
             piece.text.push_str(&passed.text);
             if let Some(index) = passed.stop {
@@ -198,6 +226,7 @@ impl Answer {
             }
         }
         Ok(match () {
+            () if self.bound.as_ref().is_some_and(Bound::is_done) => Some(StopReason::Complete),
             () if job.max_tokens.is_some_and(|most| self.chosen >= most) => Some(StopReason::MaxTokens),
             () if written > context => Some(StopReason::ContextFull),
             () => None,

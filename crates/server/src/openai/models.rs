@@ -62,9 +62,10 @@ pub(super) async fn get(
         Some(model) if is_anthropic(&headers) => Ok(Json(anthropic(model))),
         Some(model) => Ok(Json(openai(model))),
         // Says which there are.
-        None => Err(state.registry.info(&id).err().map_or_else(
-            || ApiError::internal("the model was removed just now"),
-            ApiError::from,
-        )),
+        None => Err(state
+            .registry
+            .info(&id)
+            .err()
+            .map_or_else(|| ApiError::internal("the model was removed just now"), ApiError::from)),
     }
 }

@@ -69,7 +69,7 @@ pub fn with(template: Option<&str>, waiting: usize) -> Router {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/stories260k.gguf");
     assert_eq!(registry.add(&path).expect("in the tree"), MODEL);
     let state = AppState { registry, limits: Default::default() };
-    autarky_server::openai::router().with_state(state)
+    autarky_server::openai::router().merge(autarky_server::anthropic::router()).with_state(state)
 }
 
 /// A response, whole.

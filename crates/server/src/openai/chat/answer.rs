@@ -9,13 +9,16 @@ use crate::generation::Generation;
 use crate::ids;
 
 /// Waits for the answers and gives the response.
-pub(super) async fn whole(generation: Generation, head: Head, with_logprobs: bool) -> Result<Value, ApiError> {
+pub(super) async fn whole(
+    generation: Generation,
+    head: Head,
+    with_logprobs: bool,
+) -> Result<Value, ApiError> {
     let tokenizer = generation.model().tokenizer.clone();
     let (outcomes, totals) = generation.collect().await?;
     let choice = |(index, outcome): (usize, crate::generation::Outcome)| {
-        let logprobs = with_logprobs.then(|| {
-            json!({"content": logprobs::content(&tokenizer, &outcome.tokens), "refusal": null})
-        });
+        let logprobs = with_logprobs
+            .then(|| json!({"content": logprobs::content(&tokenizer, &outcome.tokens), "refusal": null}));
         json!({
             "index": index,
             "message": message(outcome.answer),
@@ -32,7 +35,7 @@ pub(super) async fn whole(generation: Generation, head: Head, with_logprobs: boo
         "choices": choices,
         "usage": totals.openai(),
         "timings": totals.timings(),
-        "system_fingerprint": super::FINGERPRINT,
+        "system_fingerprint": crate::openai::FINGERPRINT,
     }))
 }
 

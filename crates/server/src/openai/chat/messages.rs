@@ -64,7 +64,9 @@ fn one<'a>(message: &Fields<'a>, calls: &mut HashMap<&'a str, &'a str>) -> Resul
     }
     let content = match message.get("content") {
         None if content_may_lack => message.get("refusal").cloned().unwrap_or(Value::Null),
-        None => return Err(message.required("content").err().unwrap_or_else(|| ApiError::invalid("content"))),
+        None => {
+            return Err(message.required("content").err().unwrap_or_else(|| ApiError::invalid("content")));
+        }
         Some(value) => content(value, &message.path("content"), role)?,
     };
     Ok(Message { role: role.to_owned(), content, extra })

@@ -62,9 +62,9 @@ pub(super) struct Parsed {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct StreamOptions {
+pub(in crate::openai) struct StreamOptions {
     /// Whether the last event tells what the answer took.
-    pub(super) usage: bool,
+    pub(in crate::openai) usage: bool,
 }
 
 pub(super) fn parse(body: &Value, limits: &RequestLimits, client: u64) -> Result<Parsed, ApiError> {
@@ -87,7 +87,8 @@ pub(super) fn parse(body: &Value, limits: &RequestLimits, client: u64) -> Result
         variables: variables(&fields)?,
         continue_last: false,
     };
-    let (logprobs, top) = (fields.boolean("logprobs")?.unwrap_or(false), fields.count("top_logprobs", 0..=20)?);
+    let (logprobs, top) =
+        (fields.boolean("logprobs")?.unwrap_or(false), fields.count("top_logprobs", 0..=20)?);
     if top.is_some_and(|n| n > 0) && !logprobs {
         return Err(fields.error("top_logprobs", "needs `logprobs` to be true"));
     }

@@ -4,9 +4,10 @@ use autarky_text::AnswerPart;
 use serde_json::{Value, json};
 
 use super::request::StreamOptions;
-use super::{FINGERPRINT, Head, logprobs};
+use super::{Head, logprobs};
 use crate::generation::{Finish, Generation, Update};
 use crate::ids;
+use crate::openai::FINGERPRINT;
 use crate::sse::{Events, Gone};
 
 /// Sends the answers of `generation`.
@@ -83,7 +84,8 @@ impl Writer {
 
     async fn delta(&mut self, index: usize, delta: Value, finish: Option<&str>) -> Result<(), Gone> {
         let held = self.choices.get_mut(index).map(|c| std::mem::take(&mut c.logprobs)).unwrap_or_default();
-        let logprobs = (self.with_logprobs && !held.is_empty()).then(|| json!({"content": held, "refusal": null}));
+        let logprobs =
+            (self.with_logprobs && !held.is_empty()).then(|| json!({"content": held, "refusal": null}));
         let choice = json!({"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish});
         let chunk = self.chunk(json!([choice]), Value::Null);
         self.events.data(&chunk).await
