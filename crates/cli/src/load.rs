@@ -1,6 +1,6 @@
 //! From a path to an engine.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use autarky_engine::{Engine, Options, memory};
 use autarky_family::Model;
 use autarky_format::Source;
 use autarky_graph::reference::Reference;
-use autarky_graph::{CacheDType, Device, Tensor, WeightError, Weights};
+use autarky_graph::{CacheDType, Device, MemoryUse, Tensor, WeightError, Weights};
 use autarky_quant::DType;
 use autarky_text::{Spec, Tokenizer, TokenizerError};
 
@@ -38,6 +38,27 @@ pub(crate) fn tokenizer(model: &Model) -> Result<Tokenizer> {
     let path = model.path();
     tokenizer_of(model.source(), path)
         .with_context(|| format!("cannot use the tokenizer of {}", path.display()))
+}
+
+/// The model's tokenizer, with another chat template than its own.
+pub(crate) fn tokenizer_with(model: &Model, chat_template: String) -> Result<Tokenizer> {
+    let path = model.path();
+    let build = || {
+        let own = match model.source().metadata() {
+            Some(metadata) => Spec::from_gguf(metadata)?,
+            None => folder_spec(path)?,
+        };
+        Tokenizer::new(&Spec { chat_template: Some(chat_template), ..own })
+    };
+    build().with_context(|| format!("cannot use the tokenizer of {}", path.display()))
+}
+
+/// Whether the model comes with a chat template.
+pub(crate) fn has_chat_template(model: &Model) -> bool {
+    match model.source().metadata() {
+        Some(metadata) => metadata.get("tokenizer.chat_template").is_some(),
+        None => folder_spec(model.path()).is_ok_and(|spec| spec.chat_template.is_some()),
+    }
 }
 
 /// The tokenizer that belongs to the tensors at `path`, whether or not their family is known.
@@ -97,7 +118,7 @@ pub(crate) struct Loaded {
 
 /// Makes the model ready to run, unless the memory for it is not there.
 pub(crate) fn engine(model: &Model, args: &DeviceArgs, options: Options) -> Result<Loaded> {
-    engine_unless(model, args, options, &AtomicBool::new(false))
+    with_progress(model, args, options, &AtomicBool::new(false))
 }
 
 /// Makes the model ready to run while another thread does something else, such as building the tokenizer, which
@@ -116,27 +137,42 @@ pub(crate) fn engine_beside<T: Send>(
             result
         };
         let other = thread::Builder::new().spawn_scoped(scope, other).context("cannot start a thread")?;
-        let loaded = engine_unless(model, args, options, &failed);
+        let loaded = with_progress(model, args, options, &failed);
         let other = other.join().unwrap_or_else(|panic| resume_unwind(panic))?;
         Ok((loaded?, other))
     })
 }
 
-fn engine_unless(model: &Model, args: &DeviceArgs, options: Options, stopped: &AtomicBool) -> Result<Loaded> {
+/// Shows on the terminal how far it is.
+fn with_progress(model: &Model, args: &DeviceArgs, options: Options, stopped: &AtomicBool) -> Result<Loaded> {
+    let progress = RefCell::new(Progress::new("loading"));
+    engine_telling(model, args, options, stopped, &|done, all| progress.borrow_mut().set(done, all, ""))
+}
+
+/// Memory that an engine of this model will take.
+///
+/// # Errors
+/// When the options make no sense.
+pub(crate) fn memory_of(model: &Model, device: DeviceName, options: &Options) -> Result<MemoryUse> {
+    Ok(memory::estimate(model.graph(), weight_bytes(model, device), &options.limits()?))
+}
+
+/// Makes the model ready to run, unless `stopped` says otherwise on the way; tells `report` how many bytes of how many
+/// are done.
+pub(crate) fn engine_telling(
+    model: &Model,
+    args: &DeviceArgs,
+    options: Options,
+    stopped: &AtomicBool,
+    report: &dyn Fn(u64, u64),
+) -> Result<Loaded> {
     let start = Instant::now();
     let graph = model.graph();
-    let limits = options.limits()?;
-    let need = memory::estimate(graph, weight_bytes(model, args.device), &limits);
+    let need = memory_of(model, args.device, &options)?;
     memory::admit(need, options.context, memory::available())?;
     let (device, threads) = device(args)?;
-    let progress = Cell::new(Some(Progress::new("loading")));
-    let weights = Watched {
-        weights: model.weights(),
-        bytes: model.file_bytes(),
-        taken: Cell::new(0),
-        progress,
-        stopped,
-    };
+    let (bytes, taken) = (model.file_bytes(), Cell::new(0));
+    let weights = Watched { weights: model.weights(), bytes, taken, report, stopped };
     let engine = Engine::new(&*device, Arc::clone(graph), &weights, options)
         .with_context(|| format!("cannot load {}", model.path().display()))?;
     Ok(Loaded {
@@ -148,13 +184,13 @@ fn engine_unless(model: &Model, args: &DeviceArgs, options: Options, stopped: &A
     })
 }
 
-/// A model's weights while a device takes them: shows how far it is, and ends it when something else has failed.
+/// A model's weights while a device takes them: tells how far it is, and ends it when something else has failed.
 struct Watched<'a> {
     weights: &'a dyn Weights,
     /// Of the file, and of the weights that were taken.
     bytes: u64,
     taken: Cell<u64>,
-    progress: Cell<Option<Progress>>,
+    report: &'a dyn Fn(u64, u64),
     stopped: &'a AtomicBool,
 }
 
@@ -164,10 +200,7 @@ impl Weights for Watched<'_> {
             let what = "loading was broken off".to_owned();
             return Err(WeightError::Data { name: name.to_owned(), what });
         }
-        if let Some(mut progress) = self.progress.take() {
-            progress.set(self.taken.get(), self.bytes, "");
-            self.progress.set(Some(progress));
-        }
+        (self.report)(self.taken.get(), self.bytes);
         let tensor = self.weights.get(name)?;
         self.taken.set(self.taken.get() + tensor.bytes() as u64);
         Ok(tensor)
@@ -179,7 +212,7 @@ impl Weights for Watched<'_> {
 }
 
 /// The device that was asked for, and its threads.
-fn device(args: &DeviceArgs) -> Result<(Box<dyn Device>, usize)> {
+pub(crate) fn device(args: &DeviceArgs) -> Result<(Box<dyn Device>, usize)> {
     let (threads, isa) = (args.threads()?, args.isa()?);
     match args.device {
         DeviceName::Reference => match threads.is_some() || isa.is_some() {

@@ -104,13 +104,16 @@ pub struct Engine {
     context: usize,
     chunk: usize,
     vocabulary: usize,
+    /// Numbers in one position's hidden state, where the graph gives it.
+    width: Option<usize>,
     /// Kept between steps so that they allocate nothing.
     tokens: Vec<u32>,
     outputs: Vec<u32>,
 }
 
 impl Engine {
-    /// Compiles `graph`, whose only output is logits `[outputs, vocabulary]`, for `device`.
+    /// Compiles `graph` for `device`. Its first output is logits `[outputs, vocabulary]`; a second, if it has one, the
+    /// hidden states that they were made from, `[outputs, width]`.
     ///
     /// # Errors
     /// When the options make no sense, the graph does not give logits, or the device cannot run it.
@@ -121,15 +124,17 @@ impl Engine {
         options: Options,
     ) -> Result<Engine, EngineError> {
         let limits = options.limits()?;
-        let vocabulary = match graph.outputs() {
-            [logits] => {
-                let shape = &graph.node(*logits).shape;
-                match (shape.rows(), shape.features()) {
-                    (Symbol::Outputs, &[vocabulary]) => vocabulary,
-                    _ => return Err(EngineError::Graph(format!("its output is {shape}"))),
-                }
+        let features = |output| {
+            let shape = &graph.node(output).shape;
+            match (shape.rows(), shape.features()) {
+                (Symbol::Outputs, &[features]) => Ok(features),
+                _ => Err(EngineError::Graph(format!("an output of it is {shape}"))),
             }
-            other => return Err(EngineError::Graph(format!("it has {} outputs", other.len()))),
+        };
+        let (vocabulary, width) = match *graph.outputs() {
+            [logits] => (features(logits)?, None),
+            [logits, hidden] => (features(logits)?, Some(features(hidden)?)),
+            ref other => return Err(EngineError::Graph(format!("it has {} outputs", other.len()))),
         };
         let program = device.compile(graph, weights, limits)?;
         Ok(Engine {
@@ -139,6 +144,7 @@ impl Engine {
             context: options.context,
             chunk: options.chunk,
             vocabulary,
+            width,
             tokens: Vec::with_capacity(limits.tokens),
             outputs: Vec::with_capacity(limits.outputs),
         })
@@ -232,7 +238,26 @@ impl Engine {
         for w in work.iter_mut() {
             w.sequence.computed(w.tokens);
         }
-        Ok(&self.program.output(0)[..self.outputs.len() * self.vocabulary])
+        Ok(self.logits())
+    }
+
+    /// The logits of the last step.
+    pub(crate) fn logits(&self) -> &[f32] {
+        &self.program.output(0)[..self.outputs.len() * self.vocabulary]
+    }
+
+    /// The hidden states that the logits of the last step were made from, `[outputs, width]` row-major: what the last
+    /// norm gives. Empty when the graph does not give them.
+    pub fn hidden(&self) -> &[f32] {
+        match self.width {
+            Some(width) => &self.program.output(1)[..self.outputs.len() * width],
+            None => &[],
+        }
+    }
+
+    /// Numbers in one position's hidden state; `None` when the graph does not give it.
+    pub fn width(&self) -> Option<usize> {
+        self.width
     }
 
     pub(crate) fn pool(&self) -> &BlockPool {

@@ -10,7 +10,7 @@ use crate::error::EngineError;
 use crate::sampling::Sampler;
 use crate::sequence::Sequence;
 use crate::speculation::{Speculation, Speculator};
-use crate::stop::StopStrings;
+use crate::writer::{Ends, Writer};
 
 /// When to stop.
 #[derive(Clone, Debug, Default)]
@@ -132,7 +132,7 @@ pub fn generate(
 ) -> Result<Generated, EngineError> {
     let start = Instant::now();
     let prefilled = sequence.pending().len();
-    let mut stop = StopStrings::new(request.stop.iter().cloned());
+    let mut writer = Writer::new(&request.stop);
     let mut done = Generated {
         reason: StopReason::Cancelled,
         tokens: 0,
@@ -168,23 +168,13 @@ pub fn generate(
             if listener(Event::Token(token)).is_break() {
                 return Ok(Some(StopReason::Cancelled));
             }
-            if request.end.binary_search(&token).is_ok() {
-                return Ok(Some(StopReason::End { token }));
+            let ends = Ends { end: &request.end, most: request.max_tokens, room: written <= context };
+            let mut text = String::new();
+            let ended = writer.take(token, decoder, ends, &mut text)?;
+            if !text.is_empty() && listener(Event::Text(&text)).is_break() {
+                return Ok(Some(StopReason::Cancelled));
             }
-            if let Some(piece) = decoder.push(token)? {
-                let passed = stop.push(&piece);
-                if !passed.text.is_empty() && listener(Event::Text(&passed.text)).is_break() {
-                    return Ok(Some(StopReason::Cancelled));
-                }
-                if let Some(index) = passed.stop {
-                    return Ok(Some(StopReason::StopString(stop.string(index).to_owned())));
-                }
-            }
-            Ok(match () {
-                () if request.max_tokens == Some(done.tokens) => Some(StopReason::MaxTokens),
-                () if written > context => Some(StopReason::ContextFull),
-                () => None,
-            })
+            Ok(ended)
         };
         loop {
             // Guesses stand in the sequence, and are computed: each stays when it is what is drawn.
@@ -212,14 +202,11 @@ pub fn generate(
             speculator.took(begin.elapsed());
         }
     };
-    // What was held back is text after all, unless a stop string cut it off.
-    let unfinished = decoder.flush().unwrap_or_default();
-    if !matches!(done.reason, StopReason::StopString(_)) {
-        let rest = stop.push(&unfinished).text + &stop.finish();
-        if !rest.is_empty() {
-            // The generation has ended either way.
-            let _ = listener(Event::Text(&rest));
-        }
+    let mut rest = String::new();
+    writer.finish(&done.reason, decoder, &mut rest);
+    if !rest.is_empty() {
+        // The generation has ended either way.
+        let _ = listener(Event::Text(&rest));
     }
     Ok(done)
 }

@@ -26,6 +26,7 @@ pub mod speculation;
 pub mod stop;
 #[cfg(test)]
 mod testing;
+mod writer;
 
 pub use constraint::{
     Constraint, ConstraintError, ConstraintSpec, ConstraintVocabulary, ToolSchema, ToolSyntax,

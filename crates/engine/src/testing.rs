@@ -65,7 +65,7 @@ pub(crate) fn graph() -> Arc<Graph> {
     let x = b.norm(x, norm).unwrap();
     let output = b.weight("output", &[VOCABULARY, WIDTH]).unwrap();
     let logits = b.linear(x, output, None).unwrap();
-    Arc::new(b.finish(&[logits]))
+    Arc::new(b.finish(&[logits, x]))
 }
 
 pub(crate) fn engine(context: usize, sequences: usize, chunk: usize) -> Engine {

@@ -64,7 +64,7 @@ pub(crate) fn decoder(
         false => graph.weight("output.weight", &[config.vocabulary, config.width])?,
     };
     let logits = graph.linear(normed, table, None)?;
-    Ok(graph.finish(&[logits]))
+    Ok(graph.finish(&[logits, normed]))
 }
 
 fn rms(gain: WeightId, epsilon: f32) -> Norm {

@@ -1,16 +1,60 @@
 //! Vectors of texts: the seam to what a model gives for them.
 
-use crate::error::ApiError;
-use crate::registry::Lease;
+use std::collections::VecDeque;
 
-/// A vector for each of `texts`, which are in tokens.
+use autarky_engine::Sampling;
+use autarky_engine::service::{Goal, Job, JobEvent, Pooling};
+
+use crate::error::ApiError;
+use crate::state::AppState;
+use crate::stream::JobStream;
+
+/// Texts of one request that are computed at the same time; the others wait here, and take no place in the queue.
+const AT_ONCE: usize = 8;
+
+/// A vector for each of `texts`, which are in tokens: the mean of their hidden states.
 ///
 /// # Errors
-/// When the model gives none.
-pub(crate) async fn embed(lease: &Lease, _texts: Vec<Vec<u32>>) -> Result<Vec<Vec<f32>>, ApiError> {
-    let what =
-        format!("`{}` writes text and gives no embeddings; use a model that was made for them", lease.name);
-    Err(ApiError::parameter("model", what).code("unsupported_model"))
+/// When there is no such model, it gives none, or there is no room.
+pub(crate) async fn embed(
+    state: &AppState,
+    model: &str,
+    texts: Vec<Vec<u32>>,
+    client: u64,
+) -> Result<Vec<Vec<f32>>, ApiError> {
+    let mut running = VecDeque::new();
+    let mut vectors = Vec::with_capacity(texts.len());
+    for text in texts {
+        if running.len() >= AT_ONCE
+            && let Some(first) = running.pop_front()
+        {
+            vectors.push(vector(first).await?);
+        }
+        let mut job = Job::new(text, Sampling::greedy());
+        job.goal = Goal::Embedding(Pooling::Mean);
+        job.client = client;
+        let stream = JobStream::submit(state.registry.get(model).await?, job);
+        running.push_back(stream.map_err(|refused| match ApiError::from(refused) {
+            error if error.param.as_deref() == Some("prompt") => error.about("input"),
+            error => error,
+        })?);
+    }
+    for stream in running {
+        vectors.push(vector(stream).await?);
+    }
+    Ok(vectors)
+}
+
+/// Waits for the vector of one text.
+async fn vector(mut stream: JobStream) -> Result<Vec<f32>, ApiError> {
+    while let Some(event) = stream.next().await {
+        match event {
+            JobEvent::Embedding(vector) => return Ok(vector),
+            JobEvent::Failed(error) => return Err(error.into()),
+            _ => {}
+        }
+    }
+    Err(ApiError::internal("the model's engine has stopped; try again"))
 }
 
 /// Makes `vector` of length 1, with its first `dimensions` numbers only if that is said (Kusupati et al. 2022,

@@ -164,6 +164,7 @@ impl From<Refused> for ApiError {
                 let named = if what == "a token" { "prompt" } else { what };
                 ApiError::invalid(message).about(&named.replace([' ', '-'], "_"))
             }
+            Refused::NoEmbeddings => ApiError::invalid(message).about("model").code("unsupported_model"),
             Refused::QueueFull { retry_after, .. } => {
                 let error = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message).code("queue_full");
                 ApiError { retry_after: Some(retry_after), ..error }

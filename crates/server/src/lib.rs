@@ -1,8 +1,10 @@
 //! The HTTP APIs that applications already speak, and the web page.
 //!
 //! Module map: [`model`] a loaded model, and the seam to whatever loads one · [`registry`] which models there are, and
-//! which are in memory · [`folder`] the models folder · [`stream`] a job's events · `body`, `fields` reading requests ·
-//! `generation` from a request to parts of answers · [`sse`](mod@self) events · [`openai`] and [`anthropic`] the APIs.
+//! which are in memory · [`folder`] the models folder · [`stream`] a job's events · [`state`] what every handler can
+//! reach · [`app`] all routes, and what is done for each request · [`listen`] connections · `body`, `fields` reading
+//! requests · `generation` from a request to parts of answers · `sse` events · [`openai`] and [`anthropic`] the APIs · [`openapi`] their description · `embed` vectors of texts · [`health`] signs of
+//! life and counts · [`api`] what the page asks · [`page`] the page itself · [`log`] a line a request.
 
 #![cfg_attr(
     not(test),
@@ -10,6 +12,8 @@
 )]
 
 pub mod anthropic;
+pub mod api;
+pub mod app;
 mod body;
 pub mod client;
 mod embed;
@@ -17,9 +21,14 @@ pub mod error;
 mod fields;
 pub mod folder;
 mod generation;
+pub mod health;
 mod ids;
+pub mod listen;
+pub mod log;
 pub mod model;
 pub mod openai;
+pub mod openapi;
+pub mod page;
 pub mod registry;
 mod sse;
 pub mod state;

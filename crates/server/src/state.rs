@@ -1,7 +1,10 @@
 //! What every handler can reach.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use crate::health::STALLED;
 use crate::registry::Registry;
 
 /// What every handler can reach. Cloning is cheap.
@@ -11,6 +14,20 @@ pub struct AppState {
     pub registry: Arc<Registry>,
     /// Bounds on what one request may ask for.
     pub limits: RequestLimits,
+    /// What the server says of itself.
+    pub about: Arc<About>,
+    /// An engine that shows no sign of life for so long is reported.
+    pub stalled: Duration,
+    draining: Arc<AtomicBool>,
+}
+
+/// What the server says of itself.
+#[derive(Clone, Debug, Default)]
+pub struct About {
+    /// What models run on, such as `cpu (avx512_vnni)`.
+    pub device: String,
+    /// Threads that it uses.
+    pub threads: usize,
 }
 
 /// Bounds on what one request may ask for, checked before anything is made of it.
@@ -18,6 +35,8 @@ pub struct AppState {
 pub struct RequestLimits {
     /// Bytes of a body.
     pub body: usize,
+    /// How long a body may take to arrive.
+    pub body_time: Duration,
     /// Messages of a conversation.
     pub messages: usize,
     /// Tools that may be offered.
@@ -32,6 +51,38 @@ pub struct RequestLimits {
 
 impl Default for RequestLimits {
     fn default() -> RequestLimits {
-        RequestLimits { body: 16 << 20, messages: 20_000, tools: 128, depth: 64, stops: 16, inputs: 2048 }
+        RequestLimits {
+            body: 16 << 20,
+            body_time: Duration::from_secs(30),
+            messages: 20_000,
+            tools: 128,
+            depth: 64,
+            stops: 16,
+            inputs: 2048,
+        }
+    }
+}
+
+impl AppState {
+    /// A state of these models with the usual bounds.
+    pub fn new(registry: Arc<Registry>, about: About) -> AppState {
+        let (limits, draining) = (RequestLimits::default(), Arc::default());
+        AppState { registry, limits, about: Arc::new(about), stalled: STALLED, draining }
+    }
+
+    /// Whether requests need an API key.
+    pub fn needs_key(&self) -> bool {
+        false
+    }
+
+    /// Takes no more jobs; those that run go on.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.registry.loaded().iter().for_each(|(_, model)| model.service.drain());
+    }
+
+    /// Whether the server is about to stop.
+    pub fn draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
     }
 }

@@ -141,19 +141,56 @@ async fn what_is_wrong_is_told_with_its_place() {
     }
 }
 
+fn numbers(embedding: &Value) -> Vec<f64> {
+    embedding.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()
+}
+
 #[tokio::test]
-async fn a_model_that_writes_gives_no_embeddings_and_says_so() {
+async fn texts_have_vectors_which_do_not_depend_on_their_company() {
     let app = app();
-    for input in [json!("text"), json!(["a", "b"]), json!([1, 2]), json!([[1], [2]])] {
-        let body = json!({"model": MODEL, "input": input, "encoding_format": "base64", "dimensions": 8});
-        let answered = post(&app, "/v1/embeddings", body).await;
-        assert_eq!(answered.status.as_u16(), 400);
-        assert_eq!(answered.json()["error"]["code"], "unsupported_model");
-    }
-    let documents = json!(["a", {"text": "b"}]);
+    let embed = async |more: Value| {
+        let mut body = json!({"model": MODEL, "input": "The dog ran."});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        ask(&app, "/v1/embeddings", body).await
+    };
+    let alone = embed(json!({})).await;
+    assert_eq!((&alone["object"], &alone["model"]), (&json!("list"), &json!(MODEL)));
+    assert_eq!(alone["usage"]["prompt_tokens"], alone["usage"]["total_tokens"]);
+    let vector = numbers(&alone["data"][0]["embedding"]);
+    assert!((vector.iter().map(|x| x * x).sum::<f64>() - 1.0).abs() < 1e-5, "it has length 1");
+    let texts: Vec<String> =
+        (0..20).map(|i| format!("{i} cats")).chain(["The dog ran.".to_owned()]).collect();
+    let many = embed(json!({"input": texts})).await;
+    let data = many["data"].as_array().unwrap();
+    assert!(data.len() == 21 && data.iter().enumerate().all(|(i, d)| d["index"] == i));
+    assert_eq!(data[20]["embedding"], alone["data"][0]["embedding"]);
+    assert_ne!(data[0]["embedding"], data[1]["embedding"]);
+    let short = embed(json!({"dimensions": 8})).await;
+    assert_eq!(numbers(&short["data"][0]["embedding"]).len(), 8);
+    let base64 = embed(json!({"encoding_format": "base64"})).await;
+    let text = base64["data"][0]["embedding"].as_str().unwrap();
+    assert_eq!(text.len(), (4 * vector.len()).div_ceil(3) * 4);
+    assert_eq!(embed(json!({"input": [1, 403]})).await["usage"]["prompt_tokens"], 2);
+}
+
+#[tokio::test]
+async fn documents_are_ordered_by_how_near_they_are() {
+    let app = app();
+    let documents = json!(["A big red ball.", {"text": "The dog ran."}, "Lily was sad."]);
     let body =
-        json!({"model": MODEL, "query": "q", "documents": documents, "top_n": 1, "return_documents": true});
-    assert_eq!(post(&app, "/v1/rerank", body).await.json()["error"]["code"], "unsupported_model");
+        json!({"model": MODEL, "query": "The dog ran.", "documents": documents, "return_documents": true});
+    let body = ask(&app, "/v1/rerank", body).await;
+    let results = body["results"].as_array().unwrap();
+    assert_eq!((results.len(), &results[0]["index"]), (3, &json!(1)));
+    assert!((results[0]["relevance_score"].as_f64().unwrap() - 1.0).abs() < 1e-5);
+    assert_eq!(results[0]["document"]["text"], "The dog ran.");
+    let scores: Vec<f64> = results.iter().map(|r| r["relevance_score"].as_f64().unwrap()).collect();
+    assert!(scores.is_sorted_by(|a, b| a >= b));
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_texts_is_told_with_its_place() {
+    let app = app();
     let cases = [
         ("/v1/embeddings", json!({"model": MODEL}), "input"),
         (
@@ -162,6 +199,8 @@ async fn a_model_that_writes_gives_no_embeddings_and_says_so() {
             "encoding_format",
         ),
         ("/v1/embeddings", json!({"model": MODEL, "input": "x", "dimensions": 0}), "dimensions"),
+        ("/v1/embeddings", json!({"model": MODEL, "input": "x", "dimensions": 1000}), "dimensions"),
+        ("/v1/embeddings", json!({"model": MODEL, "input": [[70_000]]}), "input"),
         ("/v1/embeddings", json!({"model": "nobody", "input": "x"}), "model"),
         ("/v1/rerank", json!({"model": MODEL, "query": "q", "documents": []}), "documents"),
         ("/v1/rerank", json!({"model": MODEL, "query": "q", "documents": [3]}), "documents[0]"),

@@ -1,4 +1,4 @@
-//! Text in and out of models: tokenizers and chat templates.
+//! Text in and out of models: tokenizers, chat templates, and answers taken apart.
 //!
 //! A [`Spec`] is what a file says about a tokenizer, a [`Tokenizer`] what can be used. Between text and ids
 //! lie five steps, each a module:

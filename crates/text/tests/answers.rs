@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
-const FORMATS: [CallFormat; 8] = [
+const FORMATS: [CallFormat; 9] = [
     CallFormat::Hermes,
     CallFormat::QwenXml,
     CallFormat::Glm,
@@ -16,11 +16,13 @@ const FORMATS: [CallFormat; 8] = [
     CallFormat::MistralArgs,
     CallFormat::DeepSeek,
     CallFormat::DeepSeekPlain,
+    CallFormat::Harmony,
 ];
 
 fn format(calls: CallFormat) -> AnswerFormat {
     let reasoning = match calls {
         CallFormat::Mistral | CallFormat::MistralArgs => ReasoningFormat::BracketThink,
+        CallFormat::Harmony => ReasoningFormat::Harmony,
         _ => ReasoningFormat::Think,
     };
     AnswerFormat { calls, reasoning: Some(reasoning) }
@@ -286,6 +288,34 @@ fn reasoning_is_separated_at_the_beginning_only() {
     assert_eq!(parser.push("<think>"), [AnswerPart::Content("<think>".into())]);
 }
 
+#[test]
+fn the_messages_of_gpt_oss_are_told_apart() {
+    let read = |options: &AnswerOptions, text: &str| {
+        let mut answer = Answer::default();
+        answer.extend(parts(CallFormat::Harmony, options, text));
+        (answer.reasoning, answer.content, answer.calls.len())
+    };
+    let strings = |reasoning: &str, content: &str, calls| (reasoning.to_owned(), content.to_owned(), calls);
+    let text = "<|channel|>analysis<|message|>Hm < <|x|>.<|end|><|start|>assistant<|channel|>commentary<|message|>I look.\
+                <|end|><|start|>assistant<|channel|>commentary to=functions.stop <|constrain|>json<|message|>{\"days\": 1}<|call|>";
+    assert_eq!(read(&with_tools(), text), strings("Hm < <|x|>.", "I look.", 1));
+    let turned = "<|start|>assistant to=functions.stop<|channel|>commentary json<|message|>{}";
+    assert_eq!(read(&with_tools(), turned), strings("", "", 1));
+    let text = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Me.\n<|return|>";
+    assert_eq!(read(&AnswerOptions::default(), text), strings("Hm.", "Me.", 0));
+    let inside = AnswerOptions { starts_in_reasoning: true, ..AnswerOptions::default() };
+    assert_eq!(
+        read(&inside, "Hm.<|end|><|start|>assistant<|channel|>final<|message|>Me."),
+        strings("Hm.", "Me.", 0)
+    );
+    assert_eq!(read(&with_tools(), "{\"plain\": 1}"), strings("", "{\"plain\": 1}", 0));
+    for none in ["<|channel|>commentary to=functions.stop<|message|>no JSON", "<|channel|>analysis"] {
+        assert_eq!(read(&with_tools(), none), strings("", none, 0));
+    }
+    let template = "{{ '<|start|>assistant<|channel|>final<|message|>' }}";
+    assert_eq!(AnswerFormat::detect(template), format(CallFormat::Harmony));
+}
+
 /// Parts with everything that belongs together joined.
 fn joined(parts: impl IntoIterator<Item = AnswerPart>) -> Vec<AnswerPart> {
     let mut out: Vec<AnswerPart> = Vec::new();
@@ -396,7 +426,8 @@ proptest! {
         let options = AnswerOptions { tools: offered.then(tools), keep_reasoning: true, starts_in_reasoning };
         let mut answer = Answer::default();
         answer.extend(parts(FORMATS[index], &options, &text));
-        if answer.calls.is_empty() {
+        // gpt-oss writes markup around everything.
+        if answer.calls.is_empty() && FORMATS[index] != CallFormat::Harmony {
             prop_assert_eq!(&answer.content, &text);
         }
         let mut rest = text.chars();

@@ -7,6 +7,7 @@ mod model;
 mod plan;
 mod sampling;
 mod search;
+mod serve;
 
 use std::path::PathBuf;
 
@@ -21,6 +22,7 @@ pub(crate) use plan::{
 };
 pub(crate) use sampling::{SamplingArgs, SpeculateName};
 pub(crate) use search::{ByName, FitArgs, ServeArgs, TrainArgs, format};
+pub(crate) use serve::{LogName, ServerArgs};
 
 use crate::commands::Mix;
 use crate::exit;
@@ -37,6 +39,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Answer a prompt, or chat
     Run(RunArgs),
+    /// Serve models to applications, with a web page
+    Serve(ServerArgs),
     /// Show what is in a model file, and whether it runs here
     Inspect(InspectArgs),
     /// Convert a Hugging Face folder or a llama2.c checkpoint to GGUF

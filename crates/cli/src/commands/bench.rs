@@ -169,6 +169,7 @@ fn options(args: &BenchArgs, cache: CacheDType) -> Options {
     Options {
         context,
         sequences: args.sequences,
+        positions: None,
         chunk: args.chunk.min(context.saturating_mul(args.sequences)),
         outputs: args.sequences,
         cache,

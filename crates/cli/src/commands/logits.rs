@@ -25,6 +25,7 @@ pub(super) fn run(args: &LogitsArgs) -> Result<()> {
     let options = Options {
         context: tokens,
         sequences: 1,
+        positions: None,
         chunk: args.chunk.min(tokens),
         outputs: args.chunk.min(tokens).min(OUTPUTS),
         cache: load::cache_dtype(&model, args.kv),

@@ -8,6 +8,7 @@ mod perplexity;
 mod plan;
 mod quantize;
 mod run;
+mod serve;
 mod tokenize;
 
 pub(crate) use quantize::Mix;
@@ -26,6 +27,7 @@ use crate::pages;
 pub(crate) fn run(command: Command) -> Result<()> {
     match command {
         Command::Run(args) => run::run(&args),
+        Command::Serve(args) => serve::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Quantize(args) => quantize::run(&args),

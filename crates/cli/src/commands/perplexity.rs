@@ -111,6 +111,7 @@ fn engine(args: &PerplexityArgs, kv: Option<KvName>, model: &Model) -> Result<Lo
     let options = Options {
         context: args.context,
         sequences: 1,
+        positions: None,
         chunk: Options::CHUNK.min(args.context),
         outputs: OUTPUTS.min(args.context),
         cache: load::cache_dtype(model, kv),

@@ -3,7 +3,7 @@
 use autarky_text::{StreamDecoder, Tokenizer};
 
 use super::bound::Bound;
-use super::job::{Chosen, Job, JobError, Logprobs, Piece};
+use super::job::{Chosen, Goal, Job, JobError, Logprobs, Piece, Pooling};
 use super::prefix::Chain;
 use crate::engine::{Outputs, Work};
 use crate::error::EngineError;
@@ -11,7 +11,7 @@ use crate::generate::StopReason;
 use crate::sampling::{Sampler, Sampling, logprobs};
 use crate::sequence::Sequence;
 use crate::speculation::{Speculation, Speculator};
-use crate::stop::StopStrings;
+use crate::writer::{Ends, Writer};
 
 /// An answer that is being written.
 #[derive(Debug)]
@@ -24,15 +24,29 @@ pub(super) struct Answer {
     pub(super) chain: Chain,
     /// Whether it holds no cache and waits to go on.
     pub(super) parked: bool,
-    /// How many tokens it has chosen.
-    pub(super) chosen: usize,
     pub(super) speculator: Speculator,
     sampler: Sampler,
     decoder: StreamDecoder,
-    stop: StopStrings,
+    writer: Writer,
+    pool: Option<Pool>,
     bound: Option<Bound>,
     /// Logits with bias and constraint, kept so that choosing a token allocates nothing.
     logits: Vec<f32>,
+}
+
+/// Hidden states on the way to one vector.
+#[derive(Debug)]
+struct Pool {
+    pooling: Pooling,
+    /// Added up in order of positions, so that the vector does not depend on how the text was cut into steps.
+    sum: Vec<f64>,
+    positions: usize,
+}
+
+impl Pool {
+    fn new(pooling: Pooling) -> Pool {
+        Pool { pooling, sum: Vec::new(), positions: 0 }
+    }
 }
 
 /// What a choice of tokens led to.
@@ -74,7 +88,6 @@ impl Answer {
             sequence,
             chain: Chain::default(),
             parked: false,
-            chosen: 0,
             // Guesses from the text so far seldom fit what a constraint wants next.
             speculator: Speculator::new(match job.constraint {
                 Some(_) => Speculation::Off,
@@ -82,7 +95,11 @@ impl Answer {
             }),
             sampler,
             decoder,
-            stop: StopStrings::new(job.stop.iter().cloned()),
+            writer: Writer::new(&job.stop),
+            pool: match job.goal {
+                Goal::Text => None,
+                Goal::Embedding(pooling) => Some(Pool::new(pooling)),
+            },
             bound: Bound::of(job),
             logits: Vec::new(),
         })
@@ -93,14 +110,19 @@ impl Answer {
         self.sequence.pending().len()
     }
 
+    /// How many tokens it has chosen.
+    pub(super) fn chosen(&self) -> usize {
+        self.writer.chosen()
+    }
+
     /// Whether it writes token after token: all that it has to compute is the last and guesses at the next.
     pub(super) fn is_decoding(&self) -> bool {
-        self.chosen > 0 && self.pending() == 1 + self.speculator.taken().len()
+        self.chosen() > 0 && self.pending() == 1 + self.speculator.taken().len()
     }
 
     /// Guesses at what comes next, at most `room`, and puts them behind its text.
     pub(super) fn guess(&mut self, job: &Job, room: usize, context: usize) {
-        let left = job.max_tokens.map_or(usize::MAX, |most| most.saturating_sub(self.chosen));
+        let left = job.max_tokens.map_or(usize::MAX, |most| most.saturating_sub(self.chosen()));
         let written = self.sequence.tokens().len();
         let room = room.min(left.saturating_sub(1)).min(context.saturating_sub(written));
         let guesses = self.speculator.guess(self.sequence.tokens(), room);
@@ -116,17 +138,56 @@ impl Answer {
 
     /// Its share of a step: `tokens` of those that are pending.
     pub(super) fn work(&mut self, tokens: usize) -> Work<'_> {
-        let outputs = match tokens == self.pending() {
-            false => Outputs::None,
-            true if self.is_decoding() => Outputs::All,
-            true => Outputs::Last,
+        let outputs = match self.outputs(tokens) {
+            0 => Outputs::None,
+            n if n == tokens => Outputs::All,
+            _ => Outputs::Last,
         };
         Work { sequence: &mut self.sequence, tokens, outputs }
     }
 
-    /// Positions whose logits it takes when all that is pending is computed.
-    pub(super) fn outputs(&self) -> usize {
-        if self.is_decoding() { self.pending() } else { 1 }
+    /// Positions whose logits or hidden states it wants of a step with `tokens` of its tokens.
+    pub(super) fn outputs(&self, tokens: usize) -> usize {
+        match (self.pool.as_ref().map(|p| p.pooling), tokens == self.pending()) {
+            (Some(Pooling::Mean), _) => tokens,
+            (None, true) if self.is_decoding() => tokens,
+            (_, true) => 1,
+            (_, false) => 0,
+        }
+    }
+
+    /// Whether what it computes may be taken from the cache instead: a mean needs every position's hidden state.
+    pub(super) fn may_skip(&self) -> bool {
+        self.pool.as_ref().is_none_or(|p| p.pooling != Pooling::Mean)
+    }
+
+    /// Whether a vector is wanted of it, not text.
+    pub(super) fn is_embedding(&self) -> bool {
+        self.pool.is_some()
+    }
+
+    /// Takes the hidden states of its last step, `[outputs, width]`; gives the vector when that was the last.
+    pub(super) fn pool(&mut self, hidden: &[f32], width: usize) -> Option<Vec<f32>> {
+        let done = self.pending() == 0;
+        let pool = self.pool.as_mut()?;
+        pool.sum.resize(width, 0.0);
+        for row in hidden.chunks_exact(width) {
+            pool.positions += 1;
+            pool.sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
+        }
+        let positions = pool.positions.max(1) as f64;
+        done.then(|| pool.sum.iter().map(|sum| (sum / positions) as f32).collect())
+    }
+
+    /// Gives its cache back and keeps its text, to be computed again.
+    pub(super) fn park(&mut self) {
+        self.unguess();
+        self.sequence.release();
+        self.chain = Chain::default();
+        if let Some(pool) = &mut self.pool {
+            *pool = Pool::new(pool.pooling);
+        }
+        self.parked = true;
     }
 
     /// Chooses tokens from the logits of its last step, `[outputs, vocabulary]` row-major: one, and another for each
@@ -149,7 +210,17 @@ impl Answer {
             let right = self.speculator.came(i, chosen.token);
             step.right += usize::from(right);
             let token = chosen.token;
-            let ended = self.take(job, chosen, &mut piece, written + i + 1, bounds.context);
+            piece.tokens.push(chosen);
+            let room = written + i < bounds.context;
+            let ends = Ends { end: &job.end, most: job.max_tokens, room };
+            let before = piece.text.len();
+            let mut ended = self.writer.take(token, &mut self.decoder, ends, &mut piece.text);
+            if let Some(bound) = &mut self.bound {
+                bound.hear(&piece.text[before..]);
+                if bound.is_done() && matches!(ended, Ok(None | Some(StopReason::MaxTokens))) {
+                    ended = Ok(Some(StopReason::Complete));
+                }
+            }
             if right && matches!(ended, Ok(None)) {
                 continue;
             }
@@ -160,7 +231,7 @@ impl Answer {
         }
         self.speculator.give_up();
         if let Some(reason) = &step.ended {
-            self.finish(reason, &mut piece);
+            self.writer.finish(reason, &mut self.decoder, &mut piece.text);
         }
         step.piece = Some(piece).filter(|p| !p.text.is_empty() || !p.tokens.is_empty());
         Ok(step)
@@ -197,49 +268,6 @@ impl Answer {
             Logprobs { chosen, top }
         });
         Ok(Some(Chosen { token, logprobs }))
-    }
-
-    /// What a chosen token does beside being appended: why the answer ends with it, if it does. `written` tokens stand
-    /// in the sequence with it.
-    fn take(
-        &mut self,
-        job: &Job,
-        chosen: Chosen,
-        piece: &mut Piece,
-        written: usize,
-        context: usize,
-    ) -> Result<Option<StopReason>, JobError> {
-        let token = chosen.token;
-        self.chosen += 1;
-        piece.tokens.push(chosen);
-        if job.end.binary_search(&token).is_ok() {
-            return Ok(Some(StopReason::End { token }));
-        }
-        if let Some(text) = self.decoder.push(token).map_err(EngineError::from)? {
-            if let Some(bound) = &mut self.bound {
-                bound.hear(&text);
-            }
-            let passed = self.stop.push(&text);
-            piece.text.push_str(&passed.text);
-            if let Some(index) = passed.stop {
-                return Ok(Some(StopReason::StopString(self.stop.string(index).to_owned())));
-            }
-        }
-        Ok(match () {
-            () if self.bound.as_ref().is_some_and(Bound::is_done) => Some(StopReason::Complete),
-            () if job.max_tokens.is_some_and(|most| self.chosen >= most) => Some(StopReason::MaxTokens),
-            () if written > context => Some(StopReason::ContextFull),
-            () => None,
-        })
-    }
-
-    /// What was held back is text after all, unless a stop string cut it off.
-    fn finish(&mut self, reason: &StopReason, piece: &mut Piece) {
-        let unfinished = self.decoder.flush().unwrap_or_default();
-        if !matches!(reason, StopReason::StopString(_)) {
-            piece.text.push_str(&self.stop.push(&unfinished).text);
-            piece.text.push_str(&self.stop.finish());
-        }
     }
 
     /// Another answer to the same prompt, which goes on from the same logits; it shares the whole blocks of the cache.

@@ -14,6 +14,7 @@ use super::job::{JobError, JobEvent, JobListener};
 use super::prefix::PrefixCache;
 use super::queue::Queue;
 use super::scheduler::{Active, Submitted};
+use crate::engine::Engine;
 
 /// One answer's share of a step.
 pub(super) struct Share {
@@ -52,33 +53,38 @@ pub(super) struct Hearing<'a> {
 }
 
 impl Hearing<'_> {
-    /// Hands the logits of a step that took `elapsed`, `[outputs, width]` row-major in the order of the shares, to the
-    /// answers that they belong to.
-    pub(super) fn choose(
+    /// Hands what a step gave, which took `elapsed`, to the answers that it belongs to, in the order of the shares.
+    pub(super) fn take(
         mut self,
         answers: &mut [Answer],
         shares: &[Share],
-        logits: &[f32],
+        engine: &Engine,
         elapsed: Duration,
     ) -> After {
-        let mut rest = logits;
+        let (mut logits, mut hidden) = (engine.logits(), engine.hidden());
+        let width = engine.width().unwrap_or(0);
         for share in shares {
-            let (logits, others) = rest.split_at(share.outputs * self.bounds.width);
-            rest = others;
+            let (own, others) = logits.split_at(share.outputs * self.bounds.width);
+            let (own_hidden, others_hidden) = hidden.split_at(share.outputs * width);
+            (logits, hidden) = (others, others_hidden);
             let answer = &mut answers[share.answer];
             self.count(answer, share);
+            self.record(answer);
             if share.outputs == 0 {
-                self.prefix.record(&mut answer.sequence, &mut answer.chain);
                 continue;
             }
-            if shares.len() == 1 && answer.chosen > 0 {
+            if answer.is_embedding() {
+                self.pool(answer, own_hidden, width);
+                continue;
+            }
+            if shares.len() == 1 && answer.chosen() > 0 {
                 answer.speculator.took(elapsed);
             }
             let siblings = self.siblings(answer);
-            self.speak(answer, logits);
-            self.prefix.record(&mut answer.sequence, &mut answer.chain);
+            self.speak(answer, own);
+            self.record(answer);
             for mut sibling in siblings {
-                self.speak(&mut sibling, logits);
+                self.speak(&mut sibling, own);
                 if !self.after.ended.contains(&(sibling.job, sibling.choice)) {
                     self.after.siblings.push(sibling);
                 }
@@ -87,9 +93,27 @@ impl Hearing<'_> {
         self.after
     }
 
+    /// Makes the blocks known that an answer has computed. While it decodes that waits for what it chooses: a block may
+    /// be full of guesses that are wrong.
+    fn record(&mut self, answer: &mut Answer) {
+        if answer.speculator.taken().is_empty() {
+            self.prefix.record(&mut answer.sequence, &mut answer.chain);
+        }
+    }
+
+    /// Takes an answer's hidden states, and ends it with its vector when they are all there.
+    fn pool(&mut self, answer: &mut Answer, hidden: &[f32], width: usize) {
+        let Some(vector) = answer.pool(hidden, width) else { return };
+        let Some(active) = self.jobs.get_mut(&answer.job) else { return };
+        active.usage.prefill = active.began.elapsed();
+        hear(&mut active.submitted.listener, JobEvent::Embedding(vector));
+        self.after.ended.insert((answer.job, answer.choice));
+        self.after.done.push(answer.job);
+    }
+
     fn count(&mut self, answer: &Answer, share: &Share) {
         let Some(active) = self.jobs.get_mut(&answer.job) else { return };
-        if answer.chosen > 0 && share.outputs == share.tokens {
+        if answer.chosen() > 0 && share.outputs == share.tokens {
             active.usage.guessed += share.tokens - 1;
         } else {
             self.counters.prefilled += share.tokens as u64;
@@ -101,10 +125,9 @@ impl Hearing<'_> {
     fn siblings(&mut self, answer: &mut Answer) -> Vec<Answer> {
         let Some(active) = self.jobs.get(&answer.job) else { return Vec::new() };
         let job = &active.submitted.job;
-        if answer.chosen > 0 || job.choices < 2 {
+        if answer.chosen() > 0 || job.choices < 2 {
             return Vec::new();
         }
-        self.prefix.record(&mut answer.sequence, &mut answer.chain);
         let made = guarded(|| (1..job.choices).map(|i| answer.sibling(i, job, self.tokenizer)).collect());
         made.unwrap_or_else(|error| {
             self.after.failed.push((answer.job, error));

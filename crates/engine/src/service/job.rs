@@ -11,11 +11,32 @@ use crate::generate::StopReason;
 use crate::sampling::Sampling;
 use crate::speculation::Speculation;
 
+/// What is wanted of a prompt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Goal {
+    /// That it goes on.
+    #[default]
+    Text,
+    /// One vector that stands for it.
+    Embedding(Pooling),
+}
+
+/// How the hidden states of a text's positions become one vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pooling {
+    /// Their mean.
+    Mean,
+    /// The last position's.
+    Last,
+}
+
 /// One request: a prompt, and how it is to be answered.
 #[derive(Debug)]
 pub struct Job {
     /// The prompt's tokens, at least one.
     pub prompt: Vec<u32>,
+    /// What is wanted of it. An embedding needs nothing of what follows but `priority` and `client`.
+    pub goal: Goal,
     /// Answers to the same prompt, drawn apart: answer `i` from the seed `sampling.seed + i`.
     pub choices: usize,
     /// How tokens are chosen.
@@ -55,6 +76,7 @@ impl Job {
     pub fn new(prompt: Vec<u32>, sampling: Sampling) -> Job {
         Job {
             prompt,
+            goal: Goal::Text,
             choices: 1,
             sampling,
             bias: Vec::new(),
@@ -87,6 +109,8 @@ pub enum JobEvent {
     },
     /// More of an answer.
     Piece(Piece),
+    /// The vector that stands for the prompt, `[width]`, as pooling gives it: its length means nothing.
+    Embedding(Vec<f32>),
     /// An answer has ended.
     Ended {
         /// Which.
@@ -199,6 +223,9 @@ pub enum Refused {
         /// What it may be.
         range: String,
     },
+    /// The model's graph does not give hidden states.
+    #[error("this model gives no embeddings")]
+    NoEmbeddings,
     /// Too many jobs wait.
     #[error("{waiting} requests wait already; try again in about {} s", .retry_after.as_secs().max(1))]
     QueueFull {

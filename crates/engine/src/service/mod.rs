@@ -1,13 +1,14 @@
 //! A model that answers many at once: continuous batching over one engine, on a thread of its own.
 //!
 //! Module map: `job` what is asked and told · `queue` who is next · `prefix` the cache of computed prompts ·
-//! `scheduler` what the next step computes · `answer` tokens and text of one answer · `bound` its constraint · `hearing` from a step's logits to
-//! what listeners hear.
+//! `scheduler` what the next step computes · `latency` how long it took · `answer` tokens and text of one answer ·
+//! `bound` its constraint · `hearing` from a step's logits to what listeners hear.
 
 mod answer;
 mod bound;
 mod hearing;
 mod job;
+pub mod latency;
 mod prefix;
 mod queue;
 mod scheduler;
@@ -20,9 +21,10 @@ use std::time::{Duration, Instant};
 
 use autarky_text::Tokenizer;
 
-pub use job::{Chosen, Job, JobError, JobEvent, JobListener, Logprobs, Piece, Refused, Usage};
+pub use job::{Chosen, Goal, Job, JobError, JobEvent, JobListener, Logprobs, Piece, Pooling, Refused, Usage};
 
 use crate::engine::Engine;
+use latency::Latencies;
 use scheduler::{Scheduler, Submitted};
 
 /// How a service shares its engine.
@@ -98,6 +100,7 @@ struct Shared {
     inbox: Mutex<Inbox>,
     arrived: Condvar,
     counters: Mutex<Counters>,
+    latencies: Mutex<Latencies>,
     limits: Limits,
     /// Milliseconds from `begin` to when the thread was last seen at work, or idle.
     heartbeat: AtomicU64,
@@ -108,6 +111,7 @@ struct Shared {
 struct Limits {
     context: usize,
     vocabulary: usize,
+    embeds: bool,
     options: ServiceOptions,
 }
 
@@ -143,11 +147,13 @@ impl Service {
         let options =
             ServiceOptions { sequences: options.sequences.min(engine.max_sequences()).max(1), ..options };
         let vocabulary = engine.vocabulary().min(tokenizer.vocab_size());
-        let limits = Limits { context: engine.context(), vocabulary, options };
+        let limits =
+            Limits { context: engine.context(), vocabulary, embeds: engine.width().is_some(), options };
         let shared = Arc::new(Shared {
             inbox: Mutex::default(),
             arrived: Condvar::new(),
             counters: Mutex::default(),
+            latencies: Mutex::default(),
             limits,
             heartbeat: AtomicU64::new(0),
             begin: Instant::now(),
@@ -196,6 +202,11 @@ impl Service {
     pub fn counters(&self) -> Counters {
         let refused = lock(&self.shared.inbox).refused;
         Counters { refused, ..*lock(&self.shared.counters) }
+    }
+
+    /// How long its jobs took.
+    pub fn latencies(&self) -> Latencies {
+        *lock(&self.shared.latencies)
     }
 
     /// How long ago its thread was last seen to go on. While a step is computed that is the time since it began; a
@@ -258,7 +269,10 @@ impl Limits {
         if job.prompt.len() > self.context {
             return Err(Refused::TooLong { prompt: job.prompt.len(), context: self.context });
         }
-        let most = self.options.sequences;
+        if job.goal != Goal::Text && !self.embeds {
+            return Err(Refused::NoEmbeddings);
+        }
+        let most = if job.goal == Goal::Text { self.options.sequences } else { 1 };
         if !(1..=most).contains(&job.choices) {
             return option("n", job.choices.to_string(), format!("between 1 and {most}"));
         }
@@ -296,6 +310,7 @@ impl Shared {
             while self.receive(&mut scheduler) {
                 scheduler.step();
                 *lock(&self.counters) = scheduler.counters();
+                *lock(&self.latencies) = scheduler.latencies();
             }
         });
         let result = catch_unwind(run);

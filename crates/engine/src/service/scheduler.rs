@@ -18,6 +18,7 @@ use autarky_text::Tokenizer;
 use super::answer::{Answer, Bounds};
 use super::hearing::{After, Hearing, Share, guarded, hear};
 use super::job::{Job, JobError, JobEvent, JobListener, Usage};
+use super::latency::Latencies;
 use super::prefix::PrefixCache;
 use super::queue::Queue;
 use super::{Counters, ServiceOptions};
@@ -61,6 +62,7 @@ pub(super) struct Scheduler {
     /// Every answer that has not ended: those of higher priority first, then the older.
     answers: Vec<Answer>,
     counters: Counters,
+    latencies: Latencies,
 }
 
 impl Scheduler {
@@ -77,6 +79,7 @@ impl Scheduler {
             jobs: BTreeMap::new(),
             answers: Vec::new(),
             counters: Counters { blocks, ..Counters::default() },
+            latencies: Latencies::default(),
         }
     }
 
@@ -99,6 +102,10 @@ impl Scheduler {
             blocks_used: total - free - self.prefix.idle(),
             ..self.counters
         }
+    }
+
+    pub(super) fn latencies(&self) -> Latencies {
+        self.latencies
     }
 
     /// Ends every job: the service stops.
@@ -185,7 +192,8 @@ impl Scheduler {
                 return;
             }
         };
-        let cached = self.prefix.extend(&mut answer.sequence, &mut answer.chain);
+        let known = answer.may_skip().then(|| self.prefix.extend(&mut answer.sequence, &mut answer.chain));
+        let cached = known.unwrap_or(0);
         self.counters.cached += cached as u64;
         let waited = now - submitted.since;
         let prompt = submitted.job.prompt.len();
@@ -231,6 +239,7 @@ impl Scheduler {
         let most =
             if plan.is_empty() { self.engine.chunk() } else { self.options.beside.min(self.engine.chunk()) };
         let mut budget = most.min(self.engine.max_tokens() - decoded);
+        let mut outputs = self.engine.max_outputs() - decoded;
         let mut upcoming = HashSet::new();
         for i in 0..self.answers.len() {
             let answer = &mut self.answers[i];
@@ -238,18 +247,24 @@ impl Scheduler {
                 continue;
             }
             // Another may have computed more of this prompt meanwhile, or be about to.
-            let gained = self.prefix.extend(&mut answer.sequence, &mut answer.chain);
-            if let (true, Some(active)) = (answer.chosen == 0, self.jobs.get_mut(&answer.job)) {
-                active.usage.cached += gained;
-                self.counters.cached += gained as u64;
+            if answer.may_skip() {
+                let gained = self.prefix.extend(&mut answer.sequence, &mut answer.chain);
+                if let (true, Some(active)) = (answer.chosen() == 0, self.jobs.get_mut(&answer.job)) {
+                    active.usage.cached += gained;
+                    self.counters.cached += gained as u64;
+                }
+                let next = self.prefix.upcoming(&answer.sequence, &answer.chain);
+                if next.is_some_and(|key| !upcoming.insert(key)) {
+                    continue;
+                }
             }
-            let next = self.prefix.upcoming(&answer.sequence, &answer.chain);
-            if next.is_some_and(|key| !upcoming.insert(key)) {
-                continue;
+            let mut tokens = answer.pending().min(budget);
+            if answer.outputs(tokens) > outputs {
+                tokens = tokens.min(outputs);
             }
-            let tokens = answer.pending().min(budget);
-            if self.make_room(i, tokens) {
+            if tokens > 0 && self.make_room(i, tokens) {
                 budget -= tokens;
+                outputs = outputs.saturating_sub(self.answers[i].outputs(tokens));
                 plan.push((i, tokens));
             }
         }
@@ -297,11 +312,8 @@ impl Scheduler {
 
     fn park(&mut self, i: usize) {
         let answer = &mut self.answers[i];
-        answer.unguess();
         self.prefix.touch(&answer.chain);
-        answer.sequence.release();
-        answer.chain = Default::default();
-        answer.parked = true;
+        answer.park();
         self.counters.preempted += 1;
     }
 
@@ -313,17 +325,17 @@ impl Scheduler {
         let mut planned = plan.iter().copied().peekable();
         for (i, answer) in self.answers.iter_mut().enumerate() {
             let Some((_, tokens)) = planned.next_if(|(at, _)| *at == i) else { continue };
-            let outputs = if tokens == answer.pending() { answer.outputs() } else { 0 };
+            let outputs = answer.outputs(tokens);
             shares.push(Share { answer: i, tokens, outputs });
             work.push(answer.work(tokens));
         }
         let (width, context) = (self.engine.vocabulary(), self.engine.context());
         let engine = &mut self.engine;
-        let computed = guarded(|| Ok(engine.step(&mut work)?));
+        let computed = guarded(|| Ok(engine.step(&mut work).map(|_| ())?));
         drop(work);
         self.counters.steps += 1;
         match computed {
-            Ok(logits) => {
+            Ok(()) => {
                 let hearing = Hearing {
                     jobs: &mut self.jobs,
                     prefix: &mut self.prefix,
@@ -333,7 +345,7 @@ impl Scheduler {
                     bounds: Bounds { width, vocabulary: self.vocabulary, context },
                     after: After::default(),
                 };
-                let after = hearing.choose(&mut self.answers, &shares, logits, begin.elapsed());
+                let after = hearing.take(&mut self.answers, &shares, &self.engine, begin.elapsed());
                 self.settle(after);
             }
             Err(error) => {
@@ -364,6 +376,7 @@ impl Scheduler {
         for id in after.done {
             if let Some(mut active) = self.remove(id) {
                 self.counters.finished += 1;
+                self.latencies.add(&active.usage);
                 hear(&mut active.submitted.listener, JobEvent::Finished(active.usage));
             }
         }

@@ -58,7 +58,7 @@ fn hear(events: &Receiver<JobEvent>, choices: usize) -> (Vec<Heard>, Usage) {
     let mut heard = vec![Heard::default(); choices];
     loop {
         match events.recv().unwrap() {
-            JobEvent::Started { .. } => {}
+            JobEvent::Started { .. } | JobEvent::Embedding(_) => {}
             JobEvent::Piece(piece) => {
                 heard[piece.choice].text += &piece.text;
                 heard[piece.choice].tokens.extend(piece.tokens);
@@ -264,6 +264,30 @@ fn bias_and_logprobs_are_of_the_logits() {
     let all = heard[0].tokens[0].logprobs.clone().unwrap().top;
     let sum: f64 = all.iter().map(|(_, l)| f64::from(*l).exp()).sum();
     assert!(all.len() == VOCABULARY && (sum - 1.0).abs() < 1e-5, "{sum}");
+}
+
+#[test]
+fn an_embedding_is_the_same_in_any_company_and_however_it_is_cut() {
+    let embed = |service: &Service, length, pooling| {
+        let job = Job { goal: Goal::Embedding(pooling), ..Job::new(prompt(length, 3), Sampling::greedy()) };
+        let (ticket, events) = submit(service, job);
+        let vector = events.iter().find_map(|event| match event {
+            JobEvent::Embedding(vector) => Some(vector),
+            _ => None,
+        });
+        assert!(matches!(events.recv(), Ok(JobEvent::Finished(Usage { generated: 0, .. }))));
+        drop(ticket);
+        vector.unwrap()
+    };
+    for pooling in [Pooling::Mean, Pooling::Last] {
+        let expected = embed(&service(1, 128, 128), 100, pooling);
+        let busy = service(3, 5 * 32, 7);
+        let others = [1, 2, 4].map(|seed| submit(&busy, job(&prompt(40, seed), 60, 1)));
+        let found = [(); 3].map(|()| embed(&busy, 100, pooling));
+        drop(others);
+        assert!(found.iter().all(|vector| *vector == expected), "{pooling:?}");
+        assert_ne!(expected, embed(&busy, 99, pooling));
+    }
 }
 
 proptest! {

@@ -154,6 +154,7 @@ impl Generation {
                 let totals = Totals { usage, reasoning, choices: self.choices.len() };
                 self.ready.push_back(Update::Finished(totals));
             }
+            JobEvent::Embedding(_) => {}
             JobEvent::Failed(error) => return Err(error.into()),
         }
         Ok(())

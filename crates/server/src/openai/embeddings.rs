@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 
 use super::input::inputs;
 use crate::body::{self, apart};
+use crate::client::Client;
 use crate::embed::{cosine, embed, normalize};
 use crate::error::ApiError;
 use crate::fields::{Fields, wrong};
 use crate::generation::Input;
-use crate::registry::Lease;
 use crate::state::{AppState, RequestLimits};
 
 struct Embeddings {
@@ -37,12 +37,11 @@ pub(super) async fn embeddings(
     State(state): State<AppState>,
     request: Request,
 ) -> Result<Json<Value>, ApiError> {
-    let limits = state.limits;
+    let (limits, client) = (state.limits, Client::of(&request));
     let asked = body::read(request, limits, move |body| parse(body, &limits)).await?;
-    let lease = state.registry.get(&asked.model).await?;
-    let (lease, tokens) = tokenize(lease, asked.inputs, "input").await?;
+    let tokens = tokenize(&state, &asked.model, asked.inputs, "input").await?;
     let count: usize = tokens.iter().map(Vec::len).sum();
-    let vectors = embed(&lease, tokens).await?;
+    let vectors = embed(&state, &asked.model, tokens, client).await?;
     let known = vectors.first().map_or(0, Vec::len);
     if let Some(wanted) = asked.dimensions.filter(|n| *n > known) {
         let what = format!("is {wanted}, and the model's vectors have {known} numbers");
@@ -60,22 +59,22 @@ pub(super) async fn embeddings(
 
 /// The tokens of texts, which may take long to make.
 async fn tokenize(
-    lease: Lease,
+    state: &AppState,
+    model: &str,
     inputs: Vec<Input>,
     param: &'static str,
-) -> Result<(Lease, Vec<Vec<u32>>), ApiError> {
+) -> Result<Vec<Vec<u32>>, ApiError> {
+    let tokenizer = state.registry.get(model).await?.tokenizer.clone();
     let made = apart(true, move || {
         let options = EncodeOptions { add_special: true, parse_special: false };
-        let tokens = |input: &Input| match input {
-            Input::Text(text) => lease.tokenizer.encode(text, options),
-            Input::Tokens(tokens) => Ok(tokens.clone()),
+        let tokens = |input: Input| match input {
+            Input::Text(text) => tokenizer.encode(&text, options),
+            Input::Tokens(tokens) => Ok(tokens),
             Input::Conversation(_) => Ok(Vec::new()),
         };
-        let tokens: Result<Vec<Vec<u32>>, _> = inputs.iter().map(tokens).collect();
-        (lease, tokens)
+        inputs.into_iter().map(tokens).collect::<Result<Vec<_>, _>>()
     });
-    let (lease, tokens) = made.await?;
-    Ok((lease, tokens.map_err(|e| ApiError::parameter(param, e.to_string()))?))
+    made.await?.map_err(|e| ApiError::parameter(param, e.to_string()))
 }
 
 struct Rerank {
@@ -113,14 +112,13 @@ fn parse_rerank(body: &Value, limits: &RequestLimits) -> Result<Rerank, ApiError
 
 /// Documents by how near they are to a question, the nearest first.
 pub(super) async fn rerank(State(state): State<AppState>, request: Request) -> Result<Json<Value>, ApiError> {
-    let limits = state.limits;
+    let (limits, client) = (state.limits, Client::of(&request));
     let asked = body::read(request, limits, move |body| parse_rerank(body, &limits)).await?;
-    let lease = state.registry.get(&asked.model).await?;
     let texts = std::iter::once(&asked.query).chain(&asked.documents);
     let texts = texts.map(|text| Input::Text(text.clone())).collect();
-    let (lease, tokens) = tokenize(lease, texts, "documents").await?;
+    let tokens = tokenize(&state, &asked.model, texts, "documents").await?;
     let count: usize = tokens.iter().map(Vec::len).sum();
-    let vectors = embed(&lease, tokens).await?;
+    let vectors = embed(&state, &asked.model, tokens, client).await?;
     let mut vectors = vectors.into_iter().map(|vector| normalize(vector, None));
     let query = vectors.next().unwrap_or_default();
     let scores: Vec<f64> = vectors.map(|vector| cosine(&query, &vector)).collect();

@@ -4,6 +4,7 @@ use super::body::{
     ARGS, CALL_BEGIN, CALL_END, CALL_ID, CALLS_BEGIN, CALLS_END, FENCE_CLOSE, FUNCTION, FUNCTION_CLOSE,
     PYTHON_TAG, SEPARATOR, TOOL_CALL, TOOL_CALL_CLOSE, TOOL_CALLS,
 };
+use super::harmony::{CHANNEL, CONSTRAIN, ENDS, MESSAGE, START};
 
 /// How a model writes calls of tools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -31,6 +32,9 @@ pub enum CallFormat {
     DeepSeek,
     /// The same with `NAME<｜tool▁sep｜>{...}`: DeepSeek V3.1. Both of DeepSeek's forms are read for either.
     DeepSeekPlain,
+    /// `<|channel|>commentary to=functions.NAME <|constrain|>json<|message|>{...}`: gpt-oss, whose whole answer is
+    /// made of such messages (OpenAI's harmony format).
+    Harmony,
 }
 
 /// How a model marks what it writes to itself.
@@ -41,6 +45,8 @@ pub enum ReasoningFormat {
     Think,
     /// `[THINK]...[/THINK]`: Mistral.
     BracketThink,
+    /// `<|channel|>analysis<|message|>...<|end|>`: gpt-oss. Only with [`CallFormat::Harmony`].
+    Harmony,
 }
 
 impl ReasoningFormat {
@@ -50,6 +56,7 @@ impl ReasoningFormat {
         match self {
             Self::Think => "<think>",
             Self::BracketThink => "[THINK]",
+            Self::Harmony => "<|channel|>analysis<|message|>",
         }
     }
 
@@ -59,6 +66,7 @@ impl ReasoningFormat {
         match self {
             Self::Think => "</think>",
             Self::BracketThink => "[/THINK]",
+            Self::Harmony => "<|end|>",
         }
     }
 }
@@ -100,6 +108,9 @@ impl AnswerFormat {
     #[must_use]
     pub fn detect(template: &str) -> Self {
         let has = |text: &str| template.contains(text);
+        if has(CHANNEL) && has(MESSAGE) {
+            return Self { calls: CallFormat::Harmony, reasoning: Some(ReasoningFormat::Harmony) };
+        }
         let calls = if has(CALL_BEGIN) || has(CALLS_BEGIN) {
             if has("```json") { CallFormat::DeepSeek } else { CallFormat::DeepSeekPlain }
         } else if has(TOOL_CALLS) {
@@ -181,6 +192,14 @@ impl AnswerFormat {
                 end: CALLS_END,
                 name_is_json: false,
             },
+            CallFormat::Harmony => CallSyntax {
+                before_name: "<|channel|>commentary to=functions.",
+                between: " <|constrain|>json<|message|>",
+                after: "",
+                separator: None,
+                name_is_json: false,
+                ..hermes
+            },
         }
     }
 
@@ -194,10 +213,12 @@ impl AnswerFormat {
             CallFormat::DeepSeek | CallFormat::DeepSeekPlain => &[SEPARATOR],
             CallFormat::QwenXml => &["<parameter=", "</parameter>"],
             CallFormat::Glm => &["<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"],
+            CallFormat::Harmony => &[MESSAGE, CONSTRAIN],
             CallFormat::Hermes | CallFormat::Llama => &[],
         });
-        markers
-            .extend(self.reasoning.into_iter().flat_map(|reasoning| [reasoning.open(), reasoning.close()]));
+        // Harmony's are several tokens, which are there.
+        let reasoning = self.reasoning.filter(|reasoning| *reasoning != ReasoningFormat::Harmony);
+        markers.extend(reasoning.into_iter().flat_map(|reasoning| [reasoning.open(), reasoning.close()]));
         markers
     }
 
@@ -209,6 +230,7 @@ impl AnswerFormat {
             CallFormat::Llama => &[PYTHON_TAG, FUNCTION],
             CallFormat::Mistral | CallFormat::MistralArgs => &[TOOL_CALLS],
             CallFormat::DeepSeek | CallFormat::DeepSeekPlain => &[CALLS_BEGIN, CALL_BEGIN],
+            CallFormat::Harmony => &[CHANNEL, START],
         }
     }
 
@@ -220,6 +242,7 @@ impl AnswerFormat {
             CallFormat::Llama => &[FUNCTION_CLOSE],
             CallFormat::Mistral | CallFormat::MistralArgs => &[],
             CallFormat::DeepSeek | CallFormat::DeepSeekPlain => &[FENCE_CLOSE, CALL_END, CALLS_END],
+            CallFormat::Harmony => &ENDS,
         }
     }
 }

@@ -4,6 +4,7 @@ use serde_json::Value as Json;
 
 use super::body::{Body, Step};
 use super::format::{AnswerFormat, CallFormat};
+use super::harmony::{Header, Message};
 use super::markers::Markers;
 use super::object::CallObject;
 use super::parts::{AnswerPart, Sink};
@@ -52,6 +53,8 @@ enum Place {
     /// In reasoning; whether any of it was given out.
     Reasoning(Markers, bool),
     Call(Body),
+    /// In the header of one of gpt-oss's messages.
+    Header(Header),
 }
 
 impl AnswerParser {
@@ -60,11 +63,14 @@ impl AnswerParser {
     pub fn new(format: AnswerFormat, options: &AnswerOptions) -> Self {
         let tools = options.tools.as_ref().map(Tools::new);
         let mut texts = Vec::new();
-        if tools.is_some() {
+        let harmony = format.calls == CallFormat::Harmony;
+        if tools.is_some() || harmony {
             texts.extend_from_slice(format.call_markers());
             texts.extend_from_slice(format.call_closers());
         }
-        texts.extend(format.reasoning.map(super::ReasoningFormat::open));
+        if !harmony {
+            texts.extend(format.reasoning.map(super::ReasoningFormat::open));
+        }
         let place = match format.reasoning {
             Some(reasoning) if options.starts_in_reasoning => {
                 Place::Reasoning(Markers::new([reasoning.close()]), false)
@@ -102,6 +108,7 @@ impl AnswerParser {
                 let held = markers.take();
                 self.reasoning(&held, begun);
             }
+            Place::Header(_) => self.leave_call(false, 0),
             Place::Call(body) => {
                 let whole = body.finish(&mut self.sink);
                 self.leave_call(whole, 0);
@@ -127,6 +134,12 @@ impl AnswerParser {
                     _ => {}
                 }
             }
+            Place::Header(header) => {
+                self.sink.raw.push(c);
+                if let Some(message) = header.push(c) {
+                    self.enter_message(message);
+                }
+            }
             Place::Call(body) => {
                 self.sink.raw.push(c);
                 let no_tools = Tools::default();
@@ -146,7 +159,7 @@ impl AnswerParser {
         if self.may_be_bare() {
             match c {
                 '{' => {
-                    self.enter_call(Body::Object(CallObject::new(true)), "");
+                    self.enter(Place::Call(Body::Object(CallObject::new(true))), "");
                     return self.step(c);
                 }
                 // Stands between two calls.
@@ -158,6 +171,9 @@ impl AnswerParser {
         let found = self.markers.push(c, &mut free);
         self.content(&free);
         let Some(marker) = found else { return };
+        if self.format.calls == CallFormat::Harmony {
+            return self.between_messages(marker);
+        }
         let reasoning = self.format.reasoning.filter(|reasoning| reasoning.open() == marker);
         if let Some(reasoning) = reasoning {
             if self.answered {
@@ -172,7 +188,7 @@ impl AnswerParser {
             self.place = Place::Reasoning(Markers::new([reasoning.close()]), false);
         } else if self.format.call_markers().contains(&marker) {
             let glm = self.format.calls == CallFormat::Glm;
-            self.enter_call(Body::behind(marker, glm), marker);
+            self.enter(Place::Call(Body::behind(marker, glm)), marker);
         } else if self.after_call {
             self.blanks.clear();
         } else {
@@ -188,12 +204,40 @@ impl AnswerParser {
             && self.markers.is_idle()
     }
 
-    fn enter_call(&mut self, body: Body, marker: &str) {
+    /// Goes to a place whose text may turn out to be content.
+    fn enter(&mut self, place: Place, marker: &str) {
         self.sink.raw.clear();
         self.sink.raw.push_str(&self.blanks);
         self.sink.raw.push_str(marker);
         self.blanks.clear();
-        self.place = Place::Call(body);
+        self.place = place;
+    }
+
+    /// Goes on behind a marker that begins or ends one of gpt-oss's messages.
+    fn between_messages(&mut self, marker: &str) {
+        if self.format.call_markers().contains(&marker) {
+            self.enter(Place::Header(Header::behind(marker)), marker);
+        } else {
+            self.blanks.clear();
+        }
+    }
+
+    /// Begins the text of one of gpt-oss's messages.
+    fn enter_message(&mut self, message: Message) {
+        match (message, self.format.reasoning) {
+            (Message::Call(name), _) if self.tools.is_some() => {
+                self.place = Place::Call(Body::BeforeArguments(name));
+            }
+            (Message::Reasoning, Some(reasoning)) => {
+                let raw = std::mem::take(&mut self.sink.raw);
+                self.sink.content(if self.keep_reasoning { &raw } else { "" });
+                self.place = Place::Reasoning(Markers::new([reasoning.close()]), false);
+            }
+            _ => {
+                self.sink.raw.clear();
+                self.place = Place::Content;
+            }
+        }
     }
 
     /// Leaves a call; `unread` bytes at the end of its text are to be read again. What is no call is content.

@@ -1,0 +1,115 @@
+//! What `autarky serve` takes.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::{DeviceArgs, KvName};
+
+/// How requests are written to standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogName {
+    /// Not at all
+    Off,
+    /// A line each, for people
+    Text,
+    /// A JSON object each, for machines
+    Json,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  autarky serve                                   the models in ./models, on http://127.0.0.1:8080
+  autarky serve qwen3-4b-q4_k.gguf --context 16384 --parallel 8
+  autarky serve --models /data/models --idle-unload 600 --memory-gib 48
+
+Applications that speak OpenAI's or Anthropic's API change one URL:
+  OPENAI_BASE_URL=http://127.0.0.1:8080/v1        ANTHROPIC_BASE_URL=http://127.0.0.1:8080")]
+pub(crate) struct ServerArgs {
+    /// Models to serve: GGUF files or Hugging Face folders. The first is loaded at once, others when asked for
+    pub(crate) model: Vec<PathBuf>,
+
+    /// Folder whose models can be served by name [default: ./models, where there is one]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) models: Option<PathBuf>,
+
+    /// Chat template for all models, in place of their own: chatml, or a file with one
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(crate) chat_template: Option<String>,
+
+    /// Folder for keys, conversations and stored responses [default: ~/.local/share/autarky]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) data: Option<PathBuf>,
+
+    /// Address to listen on. Other machines can reach any but loopback
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub(crate) host: IpAddr,
+
+    /// Port to listen on; 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
+    pub(crate) port: u16,
+
+    #[command(flatten)]
+    pub(crate) sharing: SharingArgs,
+
+    #[command(flatten)]
+    pub(crate) doors: DoorArgs,
+
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Sharing the machine")]
+pub(crate) struct SharingArgs {
+    /// Tokens that a prompt and its answer may have together [default: the model's own context, at most 8192]
+    #[arg(long, short = 'c', value_name = "N")]
+    pub(crate) context: Option<usize>,
+
+    /// Answers that are written at the same time; more requests wait
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub(crate) parallel: usize,
+
+    /// Tokens that the KV cache holds, of all answers and known prompts together [default: a quarter of the free
+    /// memory's worth, at least one context]
+    #[arg(long, value_name = "N")]
+    pub(crate) cache_tokens: Option<usize>,
+
+    /// How keys and values are kept [default: f16, or f32 when the weights are F32]
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) kv: Option<KvName>,
+
+    /// Tokens of prompts that a step computes beside answers being written: fewer let these flow more evenly
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub(crate) prefill_beside: usize,
+
+    /// Requests that may wait; more are told to come again later
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub(crate) queue: usize,
+
+    /// Memory for all loaded models, in GiB [default: what is free]
+    #[arg(long, value_name = "GIB")]
+    pub(crate) memory_gib: Option<f64>,
+
+    /// Unload a model that nobody asked for so many seconds [default: never]
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) idle_unload: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Who may come in")]
+pub(crate) struct DoorArgs {
+    /// A site whose pages may use the server from a browser, such as https://app.example. May be given several times
+    #[arg(long, value_name = "URL")]
+    pub(crate) allow_origin: Vec<String>,
+
+    /// A name under which the server is reached, beside its address and localhost. May be given several times
+    #[arg(long, value_name = "NAME")]
+    pub(crate) allow_host: Vec<String>,
+
+    /// How requests are written to standard error; what they say never is
+    #[arg(long, value_name = "HOW", default_value = "text")]
+    pub(crate) log: LogName,
+}

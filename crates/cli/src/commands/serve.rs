@@ -1,0 +1,140 @@
+//! `autarky serve`
+
+mod loader;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use autarky_server::app::{Doors, app};
+use autarky_server::listen::{self, ListenOptions, Plain};
+use autarky_server::log::Log;
+use autarky_server::registry::{Registry, RegistryOptions};
+use autarky_server::state::{About, AppState};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::args::{LogName, ServerArgs};
+use crate::exit::{Input, Usage};
+use crate::load;
+use crate::terminal::{Style, say, warn};
+use loader::EngineLoader;
+
+/// Where models are looked for when no folder is named.
+const FOLDER: &str = "models";
+
+/// How often idle models are looked for.
+const LOOK: Duration = Duration::from_secs(5);
+
+pub(super) fn run(args: &ServerArgs) -> Result<()> {
+    if !args.host.is_loopback() {
+        let what = "without API keys the server listens on loopback addresses only, such as 127.0.0.1";
+        return Err(Usage(format!("--host {}: {what}", args.host)).into());
+    }
+    let (device, threads) = load::device(&args.device)?;
+    let about =
+        About { device: format!("{} ({})", device.name(), device.abilities().instruction_set), threads };
+    drop(device);
+    let registry = Registry::new(Box::new(EngineLoader::new(args)?), registry_options(args)?);
+    let first = add_models(&registry, &args.model)?;
+    let state = AppState::new(Arc::clone(&registry), about);
+    let log = match args.doors.log {
+        LogName::Off => Log::Off,
+        LogName::Text => Log::Text,
+        LogName::Json => Log::Json,
+    };
+    let doors = Doors {
+        log,
+        origins: args.doors.allow_origin.clone(),
+        hosts: args.doors.allow_host.clone(),
+        any_host: false,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.context("cannot start the server's threads")?;
+    runtime.block_on(serve(args, state, doors, first))
+}
+
+fn registry_options(args: &ServerArgs) -> Result<RegistryOptions> {
+    let folder = match &args.models {
+        Some(folder) if !folder.is_dir() => {
+            return Err(Input(format!("--models {}: no such folder", folder.display())).into());
+        }
+        Some(folder) => Some(folder.clone()),
+        None => Some(PathBuf::from(FOLDER)).filter(|f| f.is_dir()),
+    };
+    let sharing = &args.sharing;
+    let memory = match sharing.memory_gib {
+        Some(gib) if !(gib.is_finite() && gib > 0.0) => {
+            return Err(Usage(format!("--memory-gib {gib}: must be above 0")).into());
+        }
+        gib => gib.map(|gib| (gib * f64::from(1 << 30)) as u64),
+    };
+    Ok(RegistryOptions { folder, memory, idle: sharing.idle_unload.map(Duration::from_secs) })
+}
+
+/// Adds the models that were named and those of the folder; gives the one to load first.
+fn add_models(registry: &Registry, named: &[PathBuf]) -> Result<Option<String>> {
+    let mut first = None;
+    for path in named {
+        let name = registry.add(path).map_err(|e| Input(format!("cannot serve {}: {e}", path.display())))?;
+        first.get_or_insert(name);
+    }
+    for problem in registry.scan() {
+        warn(&format!("not served: {problem}"));
+    }
+    // What lies in the folder and was not named is loaded when asked for, unless it is all there is.
+    Ok(first.or_else(|| registry.names().into_iter().next()))
+}
+
+async fn serve(args: &ServerArgs, state: AppState, doors: Doors, first: Option<String>) -> Result<()> {
+    let address = SocketAddr::new(args.host, args.port);
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}; --port chooses another port, and --port 0 a free one")
+    })?;
+    let address = listener.local_addr().context("cannot tell the address")?;
+    let style = Style::stderr();
+    say(&format!("{} http://{address}", style.bold("Autarky serves on")));
+    match &first {
+        Some(name) => {
+            say(&style.dim(&format!("models: {}; loading {name}", state.registry.names().join(", "))));
+            if let Err(error) = state.registry.load(name) {
+                warn(&error.to_string());
+            }
+        }
+        None => say(&style.dim("no model yet: the page says how to add one")),
+    }
+    let registry = Arc::clone(&state.registry);
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            for name in registry.unload_idle() {
+                say(&format!("unloaded {name}, which nobody used"));
+            }
+        }
+    });
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
+    let draining = state.clone();
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        say("stopping: answers that are being written may end; again stops at once");
+        draining.drain();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            std::process::exit(i32::from(crate::exit::INTERRUPTED));
+        });
+    };
+    let app = app(state, doors);
+    if !listen::serve(listener, app, Plain, ListenOptions::default(), stop).await {
+        warn("some answers had not ended and were broken off");
+    }
+    Ok(())
+}

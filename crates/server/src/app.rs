@@ -1,0 +1,238 @@
+//! All routes together, and what is done for each request whatever its route.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde_json::json;
+
+use crate::listen::Peer;
+use crate::log::{Line, Log};
+use crate::state::AppState;
+use crate::{anthropic, api, health, ids, openai, openapi, page};
+
+/// How requests are let in.
+#[derive(Clone, Debug, Default)]
+pub struct Doors {
+    /// Where each request is written.
+    pub log: Log,
+    /// Origins of other sites whose pages may use the server from a browser; none unless named.
+    pub origins: Vec<String>,
+    /// Names under which the server may be reached beside addresses and `localhost`. A page of another site can make a
+    /// browser believe that its own name leads here (DNS rebinding); its requests then carry that name.
+    pub hosts: Vec<String>,
+    /// Whether any name is good: requests carry keys, which another site's page does not have.
+    pub any_host: bool,
+}
+
+/// The number of a request, in its log line and in the answer's `x-request-id`.
+#[derive(Clone, Debug)]
+pub struct RequestId(pub String);
+
+#[derive(Clone)]
+struct Gate {
+    state: AppState,
+    doors: std::sync::Arc<Doors>,
+}
+
+/// The whole server as one service.
+pub fn app(state: AppState, doors: Doors) -> Router {
+    let gate = Gate { state: state.clone(), doors: std::sync::Arc::new(doors) };
+    Router::new()
+        .route("/health", get(health::health))
+        .route("/metrics", get(health::metrics))
+        .merge(api::router())
+        .merge(openai::router())
+        .merge(anthropic::router())
+        .merge(openapi::router())
+        .merge(page::router())
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(other_method)
+        .with_state(state)
+        .layer(middleware::from_fn_with_state(gate, pass))
+}
+
+/// An error in the shape that OpenAI's clients read.
+fn error(status: StatusCode, message: &str, code: &str) -> Response {
+    let kind = if status.is_server_error() { "server_error" } else { "invalid_request_error" };
+    let body = json!({"error": {"message": message, "type": kind, "param": null, "code": code}});
+    (status, axum::Json(body)).into_response()
+}
+
+async fn nothing_here(request: Request) -> Response {
+    let path: String = request.uri().path().chars().take(200).collect();
+    error(
+        StatusCode::NOT_FOUND,
+        &format!("there is nothing at {path}; /openapi.json lists what there is"),
+        "not_found",
+    )
+}
+
+async fn other_method(request: Request) -> Response {
+    let message =
+        format!("{} is not what this address takes; /openapi.json says what it does", request.method());
+    error(StatusCode::METHOD_NOT_ALLOWED, &message, "method_not_allowed")
+}
+
+/// Every request passes here, and every answer: names, origins, body, panics, headers, log.
+async fn pass(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+    let begin = Instant::now();
+    let id = request_id(request.headers());
+    let method = request.method().clone();
+    let path: String = request.uri().path().chars().take(200).collect();
+    let client = request.extensions().get::<Peer>().map(|peer| peer.0);
+    let trace = trace_id(request.headers());
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let mut response = match admit(&gate, request, &id).await {
+        Ok(request) => guarded(request, next).await,
+        Err(refused) => refused,
+    };
+    let headers = response.headers_mut();
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        headers.insert("x-request-id", value);
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Some(origin) =
+        origin.filter(|o| gate.doors.origins.iter().any(|known| known.as_bytes() == o.as_bytes()))
+    {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(header::VARY, HeaderValue::from_static("origin"));
+    }
+    gate.doors.log.write(&Line {
+        id: &id,
+        trace: trace.as_deref(),
+        client,
+        method: method.as_str(),
+        path: &path,
+        status: response.status().as_u16(),
+        time: begin.elapsed(),
+    });
+    response
+}
+
+/// Runs the handlers; a panic in one fails its own request only.
+async fn guarded(request: Request, next: Next) -> Response {
+    let mut run = Box::pin(next.run(request));
+    std::future::poll_fn(move |context| {
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(context)));
+        polled.unwrap_or_else(|_| {
+            let message = "internal error; only this request is lost, and the server's log has more";
+            std::task::Poll::Ready(error(StatusCode::INTERNAL_SERVER_ERROR, message, "panic"))
+        })
+    })
+    .await
+}
+
+async fn admit(gate: &Gate, mut request: Request, id: &str) -> Result<Request, Response> {
+    let headers = request.headers();
+    if !gate.doors.any_host && !host_is_known(headers, &gate.doors.hosts) {
+        let what =
+            "the request names another host than this server's (Host header); add it with --allow-host NAME";
+        return Err(error(StatusCode::FORBIDDEN, what, "host"));
+    }
+    if let Some(origin) = headers.get(header::ORIGIN) {
+        let known = gate.doors.origins.iter().any(|o| o.as_bytes() == origin.as_bytes());
+        if !known && !same_origin(origin, headers) {
+            let what = "pages of other sites may not use this server; allow one with --allow-origin URL";
+            return Err(error(StatusCode::FORBIDDEN, what, "origin"));
+        }
+        if known && request.method() == Method::OPTIONS {
+            return Err(preflight());
+        }
+    }
+    request.extensions_mut().insert(RequestId(id.to_owned()));
+    if matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH) {
+        request = read_body(gate, request).await?;
+    }
+    Ok(request)
+}
+
+/// What a browser asks before it sends a request from another site's page.
+fn preflight() -> Response {
+    let headers = [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT, DELETE"),
+        (
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            "authorization, content-type, x-api-key, anthropic-version, anthropic-beta",
+        ),
+        (header::ACCESS_CONTROL_MAX_AGE, "600"),
+    ];
+    (StatusCode::NO_CONTENT, headers).into_response()
+}
+
+/// Reads the whole body before any handler runs: no more than the limit, and not for longer than a client may take.
+async fn read_body(gate: &Gate, request: Request) -> Result<Request, Response> {
+    let limits = gate.state.limits;
+    let too_large = || {
+        let what = format!("the body has more than {} bytes; send less", limits.body);
+        error(StatusCode::PAYLOAD_TOO_LARGE, &what, "too_large")
+    };
+    let (parts, body) = request.into_parts();
+    let declared =
+        parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|bytes| bytes > limits.body as u64) {
+        return Err(too_large());
+    }
+    let read = tokio::time::timeout(limits.body_time, Limited::new(body, limits.body).collect());
+    match read.await {
+        Err(_) => {
+            let what = format!("the body did not arrive within {} s", limits.body_time.as_secs());
+            Err(error(StatusCode::REQUEST_TIMEOUT, &what, "timeout"))
+        }
+        Ok(Err(problem)) if problem.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(error(StatusCode::BAD_REQUEST, "the body broke off", "body")),
+        Ok(Ok(body)) => Ok(Request::from_parts(parts, Body::from(body.to_bytes()))),
+    }
+}
+
+/// The client's own number of the request, if it is a plain one; else a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    const OWN: HeaderName = HeaderName::from_static("x-request-id");
+    let plain = |text: &&str| {
+        (1..=64).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    };
+    match headers.get(OWN).and_then(|v| v.to_str().ok()).filter(plain) {
+        Some(theirs) => theirs.to_owned(),
+        None => ids::name("req-"),
+    }
+}
+
+/// The trace that the request belongs to (W3C Trace Context: `00-TRACE-PARENT-FLAGS`), for whoever joins logs.
+fn trace_id(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get("traceparent")?.to_str().ok()?;
+    let trace = value.split('-').nth(1)?;
+    (trace.len() == 32 && trace.bytes().all(|b| b.is_ascii_hexdigit())).then(|| trace.to_owned())
+}
+
+/// The host of a `Host` header or an origin, without its port.
+fn without_port(host: &str) -> &str {
+    match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    }
+}
+
+fn host_is_known(headers: &HeaderMap, known: &[String]) -> bool {
+    let Some(host) = headers.get(header::HOST) else { return true };
+    let Ok(host) = host.to_str() else { return false };
+    let name = without_port(host);
+    let is_address = name.parse::<std::net::IpAddr>().is_ok();
+    is_address || name.eq_ignore_ascii_case("localhost") || known.iter().any(|k| k.eq_ignore_ascii_case(name))
+}
+
+/// Whether the origin is the server's own page: the same host and port as the request went to.
+fn same_origin(origin: &HeaderValue, headers: &HeaderMap) -> bool {
+    let (Ok(origin), Some(Ok(host))) = (origin.to_str(), headers.get(header::HOST).map(|h| h.to_str()))
+    else {
+        return false;
+    };
+    origin.split_once("://").is_some_and(|(_, theirs)| theirs.eq_ignore_ascii_case(host))
+}
