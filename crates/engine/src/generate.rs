@@ -52,6 +52,8 @@ pub enum StopReason {
         /// That token.
         token: u32,
     },
+    /// All that its constraint allows is said.
+    Complete,
     /// A stop string came up.
     StopString(String),
     /// As many tokens as were asked for.
@@ -67,6 +69,7 @@ impl StopReason {
     pub fn name(&self) -> &'static str {
         match self {
             StopReason::End { .. } => "end",
+            StopReason::Complete => "complete",
             StopReason::StopString(_) => "stop_string",
             StopReason::MaxTokens => "max_tokens",
             StopReason::ContextFull => "context_full",

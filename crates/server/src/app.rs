@@ -20,7 +20,7 @@ use crate::listen::Peer;
 use crate::log::{Line, Log};
 use crate::state::AppState;
 use crate::store::UnixTime;
-use crate::{api, auth, conversations, health, ids, openai, page};
+use crate::{anthropic, api, auth, conversations, health, ids, openai, openapi, page};
 
 /// How requests are let in.
 #[derive(Clone, Debug, Default)]
@@ -61,6 +61,8 @@ pub fn app(state: AppState, doors: Doors) -> Router {
         .merge(api::router())
         .merge(openai::router())
         .merge(conversations::routes())
+        .merge(anthropic::router())
+        .merge(openapi::router())
         .merge(page::router())
         .fallback(nothing_here)
         .method_not_allowed_fallback(other_method)

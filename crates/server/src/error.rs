@@ -173,6 +173,7 @@ impl From<Refused> for ApiError {
                 let named = if what == "a token" { "prompt" } else { what };
                 ApiError::invalid(message).about(&named.replace([' ', '-'], "_"))
             }
+            Refused::NoEmbeddings => ApiError::invalid(message).about("model").code("unsupported_model"),
             Refused::QueueFull { retry_after, .. } => {
                 let error = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message).code("queue_full");
                 ApiError { retry_after: Some(retry_after), ..error }
@@ -190,6 +191,8 @@ impl From<JobError> for ApiError {
     fn from(error: JobError) -> ApiError {
         let message = error.to_string();
         match error {
+            // A schema that the tokens cannot spell, or that takes too long to follow.
+            JobError::Constraint(_) => ApiError::invalid(message).code("constraint"),
             JobError::Stopped => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message).code("stopping"),
             _ => ApiError::internal(message),
         }

@@ -62,11 +62,6 @@ impl<'a> Fields<'a> {
         if self.path.is_empty() { shown(name) } else { format!("{}.{}", self.path, shown(name)) }
     }
 
-    /// Where this object is.
-    pub(crate) fn place(&self) -> &str {
-        &self.path
-    }
-
     /// The object itself.
     pub(crate) fn map(&self) -> &'a Map<String, Value> {
         self.map

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use autarky_engine::service::Service;
+use autarky_engine::{ConstraintError, ConstraintVocabulary};
 use autarky_text::{ChatFormat, Tokenizer};
 
 /// What can be said of a model without loading it.
@@ -35,12 +36,14 @@ pub struct LoadedModel {
     pub device: String,
     /// Made when first asked for.
     chat: OnceLock<Result<Option<ChatFormat>, String>>,
+    /// The same.
+    vocabulary: OnceLock<Result<Arc<ConstraintVocabulary>, ConstraintError>>,
 }
 
 impl LoadedModel {
     /// A model that is ready to run.
     pub fn new(service: Service, tokenizer: Arc<Tokenizer>, info: ModelInfo, device: String) -> LoadedModel {
-        LoadedModel { service, tokenizer, info, device, chat: OnceLock::new() }
+        LoadedModel { service, tokenizer, info, device, chat: OnceLock::new(), vocabulary: OnceLock::new() }
     }
 
     /// How to talk with it; `None` if it has no chat template.
@@ -50,6 +53,14 @@ impl LoadedModel {
     pub fn chat(&self) -> Result<Option<&ChatFormat>, &str> {
         let made = self.chat.get_or_init(|| ChatFormat::of(&self.tokenizer).map_err(|e| e.to_string()));
         made.as_ref().map(Option::as_ref).map_err(String::as_str)
+    }
+
+    /// What constraints of its answers are made from. Takes a moment when first asked for.
+    ///
+    /// # Errors
+    /// When its tokens cannot be used for that.
+    pub fn vocabulary(&self) -> Result<&Arc<ConstraintVocabulary>, &ConstraintError> {
+        self.vocabulary.get_or_init(|| ConstraintVocabulary::new(&self.tokenizer)).as_ref()
     }
 
     /// Whether [`LoadedModel::chat`] takes no time any more.

@@ -98,7 +98,7 @@ pub(crate) fn stats(turn: &Turn) -> String {
     let right = |right| format!(", {right} of {} guesses right", g.guessed);
     let guesses = Some(g.right).filter(|_| g.guessed > 0).map_or(String::new(), right);
     let why = match &g.reason {
-        StopReason::End { .. } | StopReason::StopString(_) => "",
+        StopReason::End { .. } | StopReason::Complete | StopReason::StopString(_) => "",
         StopReason::MaxTokens => ", cut at --max-tokens",
         StopReason::ContextFull => ", the context is full (--context)",
         StopReason::Cancelled => ", stopped",

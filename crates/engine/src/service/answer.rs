@@ -2,6 +2,7 @@
 
 use autarky_text::{StreamDecoder, Tokenizer};
 
+use super::bound::Bound;
 use super::job::{Chosen, Goal, Job, JobError, Logprobs, Piece, Pooling};
 use super::prefix::Chain;
 use crate::engine::{Outputs, Work};
@@ -9,7 +10,7 @@ use crate::error::EngineError;
 use crate::generate::StopReason;
 use crate::sampling::{Sampler, Sampling, logprobs};
 use crate::sequence::Sequence;
-use crate::speculation::Speculator;
+use crate::speculation::{Speculation, Speculator};
 use crate::writer::{Ends, Writer};
 
 /// An answer that is being written.
@@ -28,7 +29,8 @@ pub(super) struct Answer {
     decoder: StreamDecoder,
     writer: Writer,
     pool: Option<Pool>,
-    /// Logits with bias, kept so that choosing a token allocates nothing.
+    bound: Option<Bound>,
+    /// Logits with bias and constraint, kept so that choosing a token allocates nothing.
     logits: Vec<f32>,
 }
 
@@ -86,7 +88,11 @@ impl Answer {
             sequence,
             chain: Chain::default(),
             parked: false,
-            speculator: Speculator::new(job.speculation),
+            // Guesses from the text so far seldom fit what a constraint wants next.
+            speculator: Speculator::new(match job.constraint {
+                Some(_) => Speculation::Off,
+                None => job.speculation,
+            }),
             sampler,
             decoder,
             writer: Writer::new(&job.stop),
@@ -94,6 +100,7 @@ impl Answer {
                 Goal::Text => None,
                 Goal::Embedding(pooling) => Some(Pool::new(pooling)),
             },
+            bound: Bound::of(job),
             logits: Vec::new(),
         })
     }
@@ -195,13 +202,25 @@ impl Answer {
         for (i, row) in logits.chunks_exact(bounds.width).enumerate() {
             let drawn = self.draw(job, &row[..bounds.vocabulary]);
             let chosen = drawn.inspect_err(|_| self.sequence.truncate(written + i))?;
+            let Some(chosen) = chosen else {
+                self.sequence.truncate(written + i);
+                step.ended = Some(StopReason::Complete);
+                break;
+            };
             let right = self.speculator.came(i, chosen.token);
             step.right += usize::from(right);
             let token = chosen.token;
             piece.tokens.push(chosen);
             let room = written + i < bounds.context;
             let ends = Ends { end: &job.end, most: job.max_tokens, room };
-            let ended = self.writer.take(token, &mut self.decoder, ends, &mut piece.text);
+            let before = piece.text.len();
+            let mut ended = self.writer.take(token, &mut self.decoder, ends, &mut piece.text);
+            if let Some(bound) = &mut self.bound {
+                bound.hear(&piece.text[before..]);
+                if bound.is_done() && matches!(ended, Ok(None | Some(StopReason::MaxTokens))) {
+                    ended = Ok(Some(StopReason::Complete));
+                }
+            }
             if right && matches!(ended, Ok(None)) {
                 continue;
             }
@@ -218,9 +237,10 @@ impl Answer {
         Ok(step)
     }
 
-    fn draw(&mut self, job: &Job, logits: &[f32]) -> Result<Chosen, JobError> {
+    /// Chooses a token; `None` if the constraint allows no other.
+    fn draw(&mut self, job: &Job, logits: &[f32]) -> Result<Option<Chosen>, JobError> {
         let mut row = logits;
-        if !job.bias.is_empty() {
+        if !job.bias.is_empty() || self.bound.is_some() {
             self.logits.clear();
             self.logits.extend_from_slice(logits);
             for &(token, bias) in &job.bias {
@@ -230,12 +250,24 @@ impl Answer {
             }
             row = &self.logits;
         }
+        // Probabilities are told as they are before the constraint.
+        let mut before = None;
+        if let Some(bound) = &mut self.bound {
+            before = job.logprobs.map(|_| self.logits.clone());
+            if !bound.mask(&mut self.logits, &job.end)? {
+                return Ok(None);
+            }
+            row = &self.logits;
+        }
         let token = self.sampler.sample(row).map_err(EngineError::from)?;
+        if let Some(bound) = &mut self.bound {
+            bound.accept(token)?;
+        }
         let logprobs = job.logprobs.map(|top| {
-            let (chosen, top) = logprobs(row, token, top);
+            let (chosen, top) = logprobs(before.as_deref().unwrap_or(row), token, top);
             Logprobs { chosen, top }
         });
-        Ok(Chosen { token, logprobs })
+        Ok(Some(Chosen { token, logprobs }))
     }
 
     /// Another answer to the same prompt, which goes on from the same logits; it shares the whole blocks of the cache.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::constraint::{Constraint, ConstraintError};
 use crate::error::EngineError;
 use crate::generate::StopReason;
 use crate::sampling::Sampling;
@@ -52,6 +53,10 @@ pub struct Job {
     pub end: Vec<u32>,
     /// Strings that end an answer; they are not part of its text.
     pub stop: Vec<String>,
+    /// What answers may say: each follows it from this state on.
+    pub constraint: Option<Constraint>,
+    /// The constraint begins behind this text, and the answer cannot end before it: the end of reasoning.
+    pub constraint_after: Option<String>,
     /// Whether special tokens are shown as the text they stand for (markers of tool calls) or left out.
     pub show_special: bool,
     /// Special tokens that are shown even so.
@@ -79,6 +84,8 @@ impl Job {
             max_tokens: None,
             end: Vec::new(),
             stop: Vec::new(),
+            constraint: None,
+            constraint_after: None,
             show_special: false,
             shown: Vec::new(),
             penalize_prompt: true,
@@ -175,6 +182,9 @@ pub enum JobError {
     /// The engine refused or lost it.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The answer cannot go on as its constraint wants it.
+    #[error(transparent)]
+    Constraint(#[from] ConstraintError),
     /// Something in the service panicked while it worked on this job. Other jobs go on.
     #[error("internal error: {0}; only this request is lost")]
     Panic(String),

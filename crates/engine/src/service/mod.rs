@@ -1,10 +1,11 @@
 //! A model that answers many at once: continuous batching over one engine, on a thread of its own.
 //!
 //! Module map: `job` what is asked and told · `queue` who is next · `prefix` the cache of computed prompts ·
-//! `scheduler` what the next step computes · `latency` how long it took · `answer` tokens and text of one answer · `hearing` from a step's logits to
-//! what listeners hear.
+//! `scheduler` what the next step computes · `latency` how long it took · `answer` tokens and text of one answer ·
+//! `bound` its constraint · `hearing` from a step's logits to what listeners hear.
 
 mod answer;
+mod bound;
 mod hearing;
 mod job;
 pub mod latency;

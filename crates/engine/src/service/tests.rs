@@ -8,6 +8,7 @@ use autarky_text::{Model, Spec, TokenType, Tokenizer};
 use proptest::prelude::*;
 
 use super::*;
+use crate::constraint::{Constraint, ConstraintSpec, ConstraintVocabulary};
 use crate::generate::StopReason;
 use crate::sampling::Sampling;
 use crate::testing::{self, VOCABULARY};
@@ -314,4 +315,58 @@ proptest! {
         prop_assert_eq!(counters.blocks_used, 0);
         prop_assert_eq!(counters.finished + counters.cancelled, loads.len() as u64);
     }
+}
+
+/// A constraint of the letters' vocabulary.
+fn constraint(spec: &ConstraintSpec) -> Constraint {
+    Constraint::new(&ConstraintVocabulary::new(&tokenizer()).unwrap(), spec).unwrap()
+}
+
+#[test]
+fn an_answer_says_what_its_constraint_allows_and_then_ends() {
+    let service = service(4, 256, 16);
+    let spec = ConstraintSpec::Regex("(AB|CD){3}E".into());
+    let bounded =
+        |choices, seed| Job { constraint: Some(constraint(&spec)), choices, ..job(&[1, 2, 3], 60, seed) };
+    for seed in 0..8 {
+        let (_ticket, events) = submit(&service, bounded(3, seed));
+        let (heard, _) = hear(&events, 3);
+        for answer in heard {
+            let (pairs, end) = answer.text.split_at(6);
+            assert_eq!((end, answer.reason), ("E", Some(StopReason::Complete)), "the vocabulary has no end");
+            assert!(
+                pairs.as_bytes().chunks(2).all(|pair| [b"AB", b"CD"].iter().any(|p| *p == pair)),
+                "{pairs}"
+            );
+            // Probabilities are the model's own.
+            assert!(answer.tokens.iter().all(|t| t.logprobs.as_ref().unwrap().chosen < 0.0));
+        }
+    }
+    // A constraint changes nothing for others.
+    let alone = { hear(&submit(&service, job(&[1, 2, 3], 20, 5)).1, 1).0 };
+    let (_bounded, _events) = submit(&service, bounded(2, 1));
+    let (_ticket, events) = submit(&service, job(&[1, 2, 3], 20, 5));
+    assert_eq!(hear(&events, 1).0, alone);
+}
+
+#[test]
+fn a_constraint_begins_behind_its_marker() {
+    let service = service(2, 256, 16);
+    let spec = ConstraintSpec::Regex("Z{4}".into());
+    let mut found = 0;
+    for seed in 0..30 {
+        let bounded = Job {
+            constraint: Some(constraint(&spec)),
+            constraint_after: Some("B".into()),
+            ..job(&[4, 5], 100, seed)
+        };
+        let (_ticket, events) = submit(&service, bounded);
+        let answer = hear(&events, 1).0.remove(0);
+        if let Some(at) = answer.text.find('B') {
+            let said = &answer.text[at + 1..];
+            assert!("ZZZZ".starts_with(said), "{}", answer.text);
+            found += usize::from(said == "ZZZZ");
+        }
+    }
+    assert!(found > 0, "some answer gets to the marker");
 }

@@ -101,6 +101,12 @@ impl Conversation {
         offered.then(|| self.tools.iter().map(Tool::to_json).collect())
     }
 
+    /// Whether tools are offered, or were used.
+    pub(crate) fn speaks_of_tools(&self) -> bool {
+        let used = |m: &Message| m.role == "tool" || m.extra.contains_key("tool_calls");
+        self.offered().is_some() || self.messages.iter().any(used)
+    }
+
     /// Whether the answer must be a call.
     pub(crate) fn must_call(&self) -> bool {
         matches!(self.choice, ToolChoice::Required | ToolChoice::Named(_))

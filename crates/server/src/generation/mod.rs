@@ -1,16 +1,19 @@
 //! What all APIs share: from a parsed request to a job, and from the job's events to parts of answers.
 //!
 //! Module map: `ask` what a request comes to, whatever its API · `options` the parameters that APIs have in common ·
-//! `prepare` from there to a job · `run` from a job's events to parts · `totals` what it took.
+//! `prepare` from there to a job ·
+//! `constrain` what an answer may say · `teach` tools for templates that have no place for them · `run` from a job's events to parts · `totals` what it took.
 
 mod ask;
+mod constrain;
 mod options;
 mod prepare;
 mod run;
+mod teach;
 mod totals;
 
 pub(crate) use ask::{Ask, Conversation, Input, OutputFormat, Tool, ToolChoice};
-pub(crate) use options::{SAMPLING, json_schema, sampling, seed, stops, tool_name};
+pub(crate) use options::{SAMPLING, json_schema, sampling, stops, tool_name};
 pub(crate) use prepare::{Prepared, count, prepare};
 pub(crate) use run::{Finish, Generation, Outcome, Update};
 pub(crate) use totals::Totals;

@@ -49,7 +49,7 @@ pub(crate) fn sampling(fields: &Fields<'_>) -> Result<Sampling, ApiError> {
 }
 
 /// The seed that is asked for, or one that nobody knows.
-pub(crate) fn seed(fields: &Fields<'_>) -> Result<u64, ApiError> {
+fn seed(fields: &Fields<'_>) -> Result<u64, ApiError> {
     let given = fields.integer("seed", i64::MIN..=i64::MAX)?;
     Ok(given.map_or_else(ids::random, i64::cast_unsigned))
 }

@@ -6,6 +6,7 @@ use autarky_text::{
 };
 
 use super::ask::{Ask, Conversation, Input};
+use super::{constrain, teach};
 use crate::error::ApiError;
 use crate::ids;
 use crate::model::LoadedModel;
@@ -13,6 +14,8 @@ use crate::model::LoadedModel;
 /// A job, and how its answers are to be read.
 pub(crate) struct Prepared {
     pub(crate) job: Job,
+    /// Whether an answer may have one call at most.
+    pub(crate) single_call: bool,
     /// `None`: all text is content.
     pub(crate) format: Option<(AnswerFormat, AnswerOptions)>,
 }
@@ -36,11 +39,20 @@ pub(crate) fn prepare(model: &LoadedModel, ask: Ask) -> Result<Prepared, ApiErro
         let shown = format.markers().into_iter().filter_map(|text| model.tokenizer.special_id(text));
         job.shown = shown.collect();
     }
+    if let Some(constraint) = constrain::constraint(model, &ask.input, &ask.output, format.as_ref())? {
+        job.constraint = Some(constraint);
+        // The constraint says where the answer ends.
+        job.end = model.tokenizer.eog().to_vec();
+        job.constraint_after = format.as_ref().and_then(|(format, options)| {
+            format.reasoning.filter(|_| options.starts_in_reasoning).map(|r| r.close().to_owned())
+        });
+    }
     job.continues = match &ask.input {
         Input::Conversation(conversation) => conversation.continue_last,
         Input::Text(_) | Input::Tokens(_) => true,
     };
-    Ok(Prepared { job, format })
+    let single_call = matches!(&ask.input, Input::Conversation(c) if !c.parallel);
+    Ok(Prepared { job, format, single_call })
 }
 
 /// Tokens of the prompt of `ask`.
@@ -62,12 +74,12 @@ fn prompt(model: &LoadedModel, input: &Input) -> Result<(Vec<u32>, Format), ApiE
     };
     let chat = chat(model)?;
     let tools = conversation.offered();
-    if tools.is_some() && !chat.takes_tools() {
-        let what =
-            "the model's chat template has no place for tools; use a model that was trained to call them";
-        return Err(ApiError::parameter("tools", what).code("unsupported_parameter"));
-    }
-    let prompt = render(chat, conversation, tools.as_ref())?;
+    let prompt = if chat.takes_tools() || !conversation.speaks_of_tools() {
+        render(chat, conversation, tools.as_ref())?
+    } else {
+        let taught = teach::tools(conversation, chat.answer_format());
+        render(chat, &taught, None)?
+    };
     let options =
         AnswerOptions { tools, keep_reasoning: false, starts_in_reasoning: prompt.starts_in_reasoning };
     Ok((prompt.tokens, Some((chat.answer_format(), options))))

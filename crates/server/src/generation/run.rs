@@ -27,6 +27,8 @@ struct Choice {
     parser: Option<AnswerParser>,
     /// Whole calls.
     calls: usize,
+    /// Whether what follows the first call is left out.
+    single_call: bool,
     /// Whether the model writes to itself.
     reasoning: bool,
     reasoning_tokens: usize,
@@ -85,11 +87,12 @@ pub(crate) struct Outcome {
 
 impl Generation {
     pub(super) fn submit(lease: Lease, prepared: Prepared) -> Result<Generation, ApiError> {
-        let Prepared { job, format } = prepared;
+        let Prepared { job, format, single_call } = prepared;
         let prompt = job.prompt.len();
         let choice = |_| Choice {
             parser: format.as_ref().map(|(format, options)| AnswerParser::new(*format, options)),
             calls: 0,
+            single_call,
             reasoning: format.as_ref().is_some_and(|(_, options)| options.starts_in_reasoning),
             reasoning_tokens: 0,
         };
@@ -193,7 +196,7 @@ impl Choice {
         };
         // A token whose text is held back is of the kind of those before it.
         let begins_in_reasoning = self.reasoning;
-        self.look(&parts);
+        let parts = self.look(parts);
         let reasons = |part: &AnswerPart| matches!(part, AnswerPart::Reasoning(_));
         if parts.iter().any(reasons) || (parts.is_empty() && begins_in_reasoning) {
             self.reasoning_tokens += tokens;
@@ -203,14 +206,19 @@ impl Choice {
 
     fn finish(&mut self) -> Vec<AnswerPart> {
         let parts = self.parser.as_mut().map(AnswerParser::finish).unwrap_or_default();
-        self.look(&parts);
-        parts
+        self.look(parts)
     }
 
-    fn look(&mut self, parts: &[AnswerPart]) {
-        self.calls += parts.iter().filter(|part| matches!(part, AnswerPart::ToolCallEnd { .. })).count();
+    /// Keeps account of what comes, and leaves out what may not.
+    fn look(&mut self, mut parts: Vec<AnswerPart>) -> Vec<AnswerPart> {
         if let Some(last) = parts.last() {
             self.reasoning = matches!(last, AnswerPart::Reasoning(_));
         }
+        parts.retain(|part| {
+            let wanted = !self.single_call || self.calls == 0;
+            self.calls += usize::from(wanted && matches!(part, AnswerPart::ToolCallEnd { .. }));
+            wanted
+        });
+        parts
     }
 }

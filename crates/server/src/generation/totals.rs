@@ -17,6 +17,19 @@ pub(crate) struct Totals {
 }
 
 impl Totals {
+    /// Adds the tokens of another prompt's answers, and takes over its times.
+    pub(crate) fn add(&mut self, other: &Totals) {
+        let (a, b) = (self.usage, other.usage);
+        self.usage = Usage {
+            prompt: a.prompt + b.prompt,
+            cached: a.cached + b.cached,
+            generated: a.generated + b.generated,
+            ..b
+        };
+        self.reasoning += other.reasoning;
+        self.choices += other.choices;
+    }
+
     /// `usage` as chat completions have it.
     pub(crate) fn openai(&self) -> Value {
         let u = &self.usage;

@@ -10,9 +10,11 @@ use autarky_engine::service::{Service, ServiceOptions};
 use autarky_engine::{Engine, Options};
 use autarky_family::Model;
 use autarky_graph::CacheDType;
+use autarky_server::app::Doors;
 use autarky_server::model::{LoadError, LoadedModel, Loader, ModelInfo};
 use autarky_server::registry::{Registry, RegistryOptions};
-use autarky_server::state::AppState;
+use autarky_server::state::{About, AppState};
+use autarky_server::store::Store;
 use autarky_text::{Spec, Tokenizer};
 use axum::Router;
 use axum::body::Body;
@@ -68,8 +70,10 @@ pub fn with(template: Option<&str>, waiting: usize) -> Router {
     let registry = Registry::new(Box::new(loader), RegistryOptions::default());
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/stories260k.gguf");
     assert_eq!(registry.add(&path).expect("in the tree"), MODEL);
-    let state = AppState { registry, limits: Default::default() };
-    autarky_server::openai::router().with_state(state)
+    autarky_server::app::app(
+        AppState::new(registry, Store::in_memory().unwrap(), About::default()),
+        Doors::default(),
+    )
 }
 
 /// A response, whole.

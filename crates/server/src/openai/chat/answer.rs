@@ -35,7 +35,7 @@ pub(super) async fn whole(
         "choices": choices,
         "usage": totals.openai(),
         "timings": totals.timings(),
-        "system_fingerprint": super::FINGERPRINT,
+        "system_fingerprint": crate::openai::FINGERPRINT,
     }))
 }
 

@@ -22,8 +22,9 @@ use crate::ids;
 use crate::sse;
 use crate::state::AppState;
 
-/// Which server answered: the same weights and seed give the same tokens as long as this stays the same.
-const FINGERPRINT: &str = concat!("autarky-", env!("CARGO_PKG_VERSION"));
+pub(super) use logprobs::{content as logprob_entries, finite, text as token_text};
+pub(super) use request::{StreamOptions, bias, effort_variables, stream, token_ids};
+pub(super) use tools::{check as check_tools, choice as tool_choice, function};
 
 /// What every part of a response says.
 #[derive(Clone, Debug)]

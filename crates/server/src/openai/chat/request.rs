@@ -62,9 +62,9 @@ pub(super) struct Parsed {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct StreamOptions {
+pub(in crate::openai) struct StreamOptions {
     /// Whether the last event tells what the answer took.
-    pub(super) usage: bool,
+    pub(in crate::openai) usage: bool,
 }
 
 pub(super) fn parse(body: &Value, limits: &RequestLimits, client: u64) -> Result<Parsed, ApiError> {

@@ -4,9 +4,10 @@ use autarky_text::AnswerPart;
 use serde_json::{Value, json};
 
 use super::request::StreamOptions;
-use super::{FINGERPRINT, Head, logprobs};
+use super::{Head, logprobs};
 use crate::generation::{Finish, Generation, Update};
 use crate::ids;
+use crate::openai::FINGERPRINT;
 use crate::sse::{Events, Gone};
 
 /// Sends the answers of `generation`.
