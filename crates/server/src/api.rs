@@ -8,8 +8,8 @@ use axum::routing::{get, post};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::error::ApiError;
 use crate::folder;
-use crate::registry::ModelError;
 use crate::state::AppState;
 
 /// The routes of the page's own API.
@@ -43,12 +43,14 @@ struct Named {
     id: String,
 }
 
-async fn load(State(state): State<AppState>, Json(named): Json<Named>) -> Response {
-    answer(state.registry.load(&named.id), StatusCode::ACCEPTED)
+async fn load(State(state): State<AppState>, Json(named): Json<Named>) -> Result<Response, ApiError> {
+    state.registry.load(&named.id)?;
+    Ok((StatusCode::ACCEPTED, Json(json!({}))).into_response())
 }
 
-async fn unload(State(state): State<AppState>, Json(named): Json<Named>) -> Response {
-    answer(state.registry.unload(&named.id).map(|_| ()), StatusCode::OK)
+async fn unload(State(state): State<AppState>, Json(named): Json<Named>) -> Result<Json<Value>, ApiError> {
+    let was_loaded = state.registry.unload(&named.id)?;
+    Ok(Json(json!({"was_loaded": was_loaded})))
 }
 
 #[derive(Deserialize)]
@@ -56,19 +58,12 @@ struct InFolder {
     path: String,
 }
 
-async fn add(State(state): State<AppState>, Json(file): Json<InFolder>) -> Response {
+async fn add(State(state): State<AppState>, Json(file): Json<InFolder>) -> Result<Response, ApiError> {
     let registry = state.registry.clone();
     // Reads the head of a file, which may lie on a slow disk.
     let added = tokio::task::spawn_blocking(move || registry.add_from_folder(&file.path)).await;
-    match added {
-        Ok(Ok(id)) => (StatusCode::CREATED, Json(json!({"id": id}))).into_response(),
-        Ok(Err(error)) => refusal(&error),
-        Err(_) => (
-            StatusCode::INTERNAL_SERVER_ERROR,
-            Json(json!({"error": {"message": "the file could not be read"}})),
-        )
-            .into_response(),
-    }
+    let id = added.map_err(|_| ApiError::internal("the file could not be read"))??;
+    Ok((StatusCode::CREATED, Json(json!({"id": id}))).into_response())
 }
 
 async fn files(State(state): State<AppState>) -> Json<Value> {
@@ -78,23 +73,4 @@ async fn files(State(state): State<AppState>) -> Json<Value> {
         json!({"folder": root, "files": files})
     });
     Json(listed.await.unwrap_or_else(|_| json!({"folder": null, "files": []})))
-}
-
-fn answer(result: Result<(), ModelError>, good: StatusCode) -> Response {
-    match result {
-        Ok(()) => (good, Json(json!({}))).into_response(),
-        Err(error) => refusal(&error),
-    }
-}
-
-fn refusal(error: &ModelError) -> Response {
-    let (status, code) = match error {
-        ModelError::Unknown { .. } => (StatusCode::NOT_FOUND, "model_not_found"),
-        ModelError::Path(_) => (StatusCode::BAD_REQUEST, "model_path"),
-        ModelError::Failed { .. } => (StatusCode::BAD_REQUEST, "model_failed"),
-        ModelError::Memory { .. } => (StatusCode::SERVICE_UNAVAILABLE, "memory"),
-    };
-    let error =
-        json!({"message": error.to_string(), "type": "invalid_request_error", "param": null, "code": code});
-    (status, Json(json!({"error": error}))).into_response()
 }

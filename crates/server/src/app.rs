@@ -1,6 +1,7 @@
 //! All routes together, and what is done for each request whatever its route.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
@@ -11,12 +12,15 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde_json::json;
+use hyper::body::Body as _;
 
+use crate::auth::{Caller, authenticate};
+use crate::error::{AnthropicError, ApiError};
 use crate::listen::Peer;
 use crate::log::{Line, Log};
 use crate::state::AppState;
-use crate::{anthropic, api, health, ids, openai, openapi, page};
+use crate::store::UnixTime;
+use crate::{anthropic, api, auth, conversations, health, ids, openai, openapi, page};
 
 /// How requests are let in.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +36,12 @@ pub struct Doors {
     pub any_host: bool,
 }
 
+impl Doors {
+    fn knows(&self, origin: &HeaderValue) -> bool {
+        self.origins.iter().any(|known| known.as_bytes() == origin.as_bytes())
+    }
+}
+
 /// The number of a request, in its log line and in the answer's `x-request-id`.
 #[derive(Clone, Debug)]
 pub struct RequestId(pub String);
@@ -39,12 +49,12 @@ pub struct RequestId(pub String);
 #[derive(Clone)]
 struct Gate {
     state: AppState,
-    doors: std::sync::Arc<Doors>,
+    doors: Arc<Doors>,
 }
 
 /// The whole server as one service.
 pub fn app(state: AppState, doors: Doors) -> Router {
-    let gate = Gate { state: state.clone(), doors: std::sync::Arc::new(doors) };
+    let gate = Gate { state: state.clone(), doors: Arc::new(doors) };
     Router::new()
         .route("/health", get(health::health))
         .route("/metrics", get(health::metrics))
@@ -52,6 +62,7 @@ pub fn app(state: AppState, doors: Doors) -> Router {
         .merge(openai::router())
         .merge(anthropic::router())
         .merge(openapi::router())
+        .merge(conversations::routes())
         .merge(page::router())
         .fallback(nothing_here)
         .method_not_allowed_fallback(other_method)
@@ -59,14 +70,11 @@ pub fn app(state: AppState, doors: Doors) -> Router {
         .layer(middleware::from_fn_with_state(gate, pass))
 }
 
-/// An error in the shape that OpenAI's clients read.
-fn error(status: StatusCode, message: &str, code: &str) -> Response {
-    let kind = if status.is_server_error() { "server_error" } else { "invalid_request_error" };
-    let body = json!({"error": {"message": message, "type": kind, "param": null, "code": code}});
-    (status, axum::Json(body)).into_response()
+fn error(status: StatusCode, message: &str, code: &'static str) -> ApiError {
+    ApiError::new(status, message).code(code)
 }
 
-async fn nothing_here(request: Request) -> Response {
+async fn nothing_here(request: Request) -> ApiError {
     let path: String = request.uri().path().chars().take(200).collect();
     error(
         StatusCode::NOT_FOUND,
@@ -75,7 +83,7 @@ async fn nothing_here(request: Request) -> Response {
     )
 }
 
-async fn other_method(request: Request) -> Response {
+async fn other_method(request: Request) -> ApiError {
     let message =
         format!("{} is not what this address takes; /openapi.json says what it does", request.method());
     error(StatusCode::METHOD_NOT_ALLOWED, &message, "method_not_allowed")
@@ -90,18 +98,20 @@ async fn pass(State(gate): State<Gate>, request: Request, next: Next) -> Respons
     let client = request.extensions().get::<Peer>().map(|peer| peer.0);
     let trace = trace_id(request.headers());
     let origin = request.headers().get(header::ORIGIN).cloned();
+    let asks = method == Method::OPTIONS && origin.as_ref().is_some_and(|o| gate.doors.knows(o));
     let mut response = match admit(&gate, request, &id).await {
-        Ok(request) => guarded(request, next).await,
-        Err(refused) => refused,
+        Ok(_) if asks => preflight(),
+        Ok((request, None)) => guarded(request, next).await,
+        Ok((request, Some(caller))) => answer(request, next, caller).await,
+        Err(refused) if path.starts_with("/v1/messages") => AnthropicError(refused).into_response(),
+        Err(refused) => refused.into_response(),
     };
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(&id) {
         headers.insert("x-request-id", value);
     }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if let Some(origin) =
-        origin.filter(|o| gate.doors.origins.iter().any(|known| known.as_bytes() == o.as_bytes()))
-    {
+    if let Some(origin) = origin.filter(|o| gate.doors.knows(o)) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(header::VARY, HeaderValue::from_static("origin"));
     }
@@ -117,6 +127,20 @@ async fn pass(State(gate): State<Gate>, request: Request, next: Next) -> Respons
     response
 }
 
+/// Runs the handlers for a caller, who holds the permit until the last byte of the answer.
+async fn answer(request: Request, next: Next, caller: Caller) -> Response {
+    let permit = caller.permit.clone();
+    let mut response = caller.scope(guarded(request, next)).await;
+    let Some(permit) = permit else { return response };
+    permit.rates().write(response.headers_mut());
+    response.map(|body| {
+        Body::new(body.map_frame(move |frame| {
+            let _held = &permit;
+            frame
+        }))
+    })
+}
+
 /// Runs the handlers; a panic in one fails its own request only.
 async fn guarded(request: Request, next: Next) -> Response {
     let mut run = Box::pin(next.run(request));
@@ -124,13 +148,13 @@ async fn guarded(request: Request, next: Next) -> Response {
         let polled = std::panic::catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(context)));
         polled.unwrap_or_else(|_| {
             let message = "internal error; only this request is lost, and the server's log has more";
-            std::task::Poll::Ready(error(StatusCode::INTERNAL_SERVER_ERROR, message, "panic"))
+            std::task::Poll::Ready(ApiError::internal(message).code("panic").into_response())
         })
     })
     .await
 }
 
-async fn admit(gate: &Gate, mut request: Request, id: &str) -> Result<Request, Response> {
+async fn admit(gate: &Gate, mut request: Request, id: &str) -> Result<(Request, Option<Caller>), ApiError> {
     let headers = request.headers();
     if !gate.doors.any_host && !host_is_known(headers, &gate.doors.hosts) {
         let what =
@@ -138,20 +162,37 @@ async fn admit(gate: &Gate, mut request: Request, id: &str) -> Result<Request, R
         return Err(error(StatusCode::FORBIDDEN, what, "host"));
     }
     if let Some(origin) = headers.get(header::ORIGIN) {
-        let known = gate.doors.origins.iter().any(|o| o.as_bytes() == origin.as_bytes());
-        if !known && !same_origin(origin, headers) {
+        if !gate.doors.knows(origin) && !same_origin(origin, headers) {
             let what = "pages of other sites may not use this server; allow one with --allow-origin URL";
             return Err(error(StatusCode::FORBIDDEN, what, "origin"));
         }
-        if known && request.method() == Method::OPTIONS {
-            return Err(preflight());
-        }
     }
     request.extensions_mut().insert(RequestId(id.to_owned()));
+    let client = match is_open(request.uri().path()) {
+        true => None,
+        false => Some(authenticate(request.headers(), &gate.state.store, UnixTime::now())?),
+    };
     if matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH) {
         request = read_body(gate, request).await?;
     }
-    Ok(request)
+    let Some(client) = client else { return Ok((request, None)) };
+    let computes = request.method() == Method::POST && request.uri().path().starts_with("/v1/");
+    let permit = match computes {
+        true => {
+            let bytes = request.body().size_hint().exact().unwrap_or(0);
+            Some(Arc::new(auth::admit(&client, bytes / BYTES_PER_TOKEN, UnixTime::now())?))
+        }
+        false => None,
+    };
+    Ok((request, Some(Caller { client: client.id, priority: client.priority, permit })))
+}
+
+/// What a token takes of a request, about: what a request is thought to need until it is known.
+const BYTES_PER_TOKEN: u64 = 4;
+
+/// What needs no key: the page, which asks for one itself, and whether the server works.
+fn is_open(path: &str) -> bool {
+    !(path.starts_with("/v1/") || path.starts_with("/api/") || path == "/metrics") || path == "/api/info"
 }
 
 /// What a browser asks before it sends a request from another site's page.
@@ -168,7 +209,7 @@ fn preflight() -> Response {
 }
 
 /// Reads the whole body before any handler runs: no more than the limit, and not for longer than a client may take.
-async fn read_body(gate: &Gate, request: Request) -> Result<Request, Response> {
+async fn read_body(gate: &Gate, request: Request) -> Result<Request, ApiError> {
     let limits = gate.state.limits;
     let too_large = || {
         let what = format!("the body has more than {} bytes; send less", limits.body);

@@ -8,6 +8,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use crate::auth::AuthError;
 use crate::ids;
 use crate::registry::ModelError;
 
@@ -135,6 +136,14 @@ impl IntoResponse for AnthropicError {
             response.headers_mut().insert("request-id", value);
         }
         response
+    }
+}
+
+impl From<AuthError> for ApiError {
+    fn from(error: AuthError) -> ApiError {
+        let retry_after = error.retry_after().map(Duration::from_secs);
+        let known = ApiError::new(error.status(), error.message()).code(error.code());
+        ApiError { retry_after, ..known }
     }
 }
 

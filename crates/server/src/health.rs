@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use autarky_engine::service::Counters;
-use autarky_engine::service::latency::{BOUNDS, Histogram};
+use autarky_engine::service::latency::{BOUNDS, Histogram, Latencies};
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -134,7 +134,7 @@ fn exposition(state: &AppState) -> String {
         let _ = writeln!(out, "autarky_process_resident_memory_bytes {bytes}");
     }
     let latencies: Vec<_> = loaded.iter().map(|(_, m)| m.service.latencies()).collect();
-    let kinds: [(&str, &str, fn(&autarky_engine::service::latency::Latencies) -> Histogram); 3] = [
+    let kinds: [Kind; 3] = [
         ("queue_seconds", "Time that requests waited", |l| l.queue),
         ("time_to_first_token_seconds", "Time from a request to its first token", |l| l.first_token),
         ("time_per_output_token_seconds", "Time from a token to the next", |l| l.per_token),
@@ -147,6 +147,9 @@ fn exposition(state: &AppState) -> String {
     }
     out
 }
+
+/// A histogram: its name, help, and how it is read.
+type Kind = (&'static str, &'static str, fn(&Latencies) -> Histogram);
 
 fn histogram(out: &mut String, name: &str, id: &str, h: &Histogram) {
     let mut below = 0;

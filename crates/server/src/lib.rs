@@ -3,8 +3,10 @@
 //! Module map: [`model`] a loaded model, and the seam to whatever loads one · [`registry`] which models there are, and
 //! which are in memory · [`folder`] the models folder · [`stream`] a job's events · [`state`] what every handler can
 //! reach · [`app`] all routes, and what is done for each request · [`listen`] connections · `body`, `fields` reading
-//! requests · `generation` from a request to parts of answers · `sse` events · [`openai`] and [`anthropic`] the APIs · [`openapi`] their description · `embed` vectors of texts · [`health`] signs of
-//! life and counts · [`api`] what the page asks · [`page`] the page itself · [`log`] a line a request.
+//! requests · `generation` from a request to parts of answers · `sse` events · [`openai`] and [`anthropic`] the APIs ·
+//! [`openapi`] their description · `embed` vectors of texts · [`health`] signs of life and counts · [`api`] what the page
+//! asks · [`conversations`] what it keeps · [`page`] the page itself · [`store`] what outlives the process · [`auth`] who
+//! asks, and how much they may · [`tls`] HTTPS · [`log`] a line a request.
 
 #![cfg_attr(
     not(test),
@@ -14,8 +16,10 @@
 pub mod anthropic;
 pub mod api;
 pub mod app;
+pub mod auth;
 mod body;
 pub mod client;
+pub mod conversations;
 mod embed;
 pub mod error;
 mod fields;
@@ -32,4 +36,6 @@ pub mod page;
 pub mod registry;
 mod sse;
 pub mod state;
+pub mod store;
 pub mod stream;
+pub mod tls;

@@ -17,7 +17,10 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
+
+use crate::tls::{self, TlsAcceptor};
 
 /// Bounds on connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +61,18 @@ impl Wrap for Plain {
 
     async fn wrap(&self, stream: TcpStream) -> io::Result<TcpStream> {
         Ok(stream)
+    }
+}
+
+/// TLS by a certificate.
+#[derive(Clone)]
+pub struct Encrypted(pub TlsAcceptor);
+
+impl Wrap for Encrypted {
+    type Stream = TlsStream<TcpStream>;
+
+    async fn wrap(&self, stream: TcpStream) -> io::Result<Self::Stream> {
+        tls::accept(&self.0, stream).await
     }
 }
 

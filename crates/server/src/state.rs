@@ -4,14 +4,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use axum::extract::FromRef;
+
 use crate::health::STALLED;
+
 use crate::registry::Registry;
+use crate::store::Store;
 
 /// What every handler can reach. Cloning is cheap.
 #[derive(Clone)]
 pub struct AppState {
     /// The models.
     pub registry: Arc<Registry>,
+    /// Keys, conversations and responses.
+    pub store: Store,
     /// Bounds on what one request may ask for.
     pub limits: RequestLimits,
     /// What the server says of itself.
@@ -65,14 +71,15 @@ impl Default for RequestLimits {
 
 impl AppState {
     /// A state of these models with the usual bounds.
-    pub fn new(registry: Arc<Registry>, about: About) -> AppState {
+    pub fn new(registry: Arc<Registry>, store: Store, about: About) -> AppState {
         let (limits, draining) = (RequestLimits::default(), Arc::default());
-        AppState { registry, limits, about: Arc::new(about), stalled: STALLED, draining }
+        AppState { registry, store, limits, about: Arc::new(about), stalled: STALLED, draining }
     }
 
     /// Whether requests need an API key.
     pub fn needs_key(&self) -> bool {
-        false
+        // A store that cannot be read lets nobody in.
+        self.store.has_keys().unwrap_or(true)
     }
 
     /// Takes no more jobs; those that run go on.
@@ -84,5 +91,11 @@ impl AppState {
     /// Whether the server is about to stop.
     pub fn draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+}
+
+impl FromRef<AppState> for Store {
+    fn from_ref(state: &AppState) -> Store {
+        state.store.clone()
     }
 }

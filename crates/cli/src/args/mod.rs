@@ -22,7 +22,7 @@ pub(crate) use plan::{
 };
 pub(crate) use sampling::{SamplingArgs, SpeculateName};
 pub(crate) use search::{ByName, FitArgs, ServeArgs, TrainArgs, format};
-pub(crate) use serve::{LogName, ServerArgs};
+pub(crate) use serve::{KeysArgs, KeysCommand, KeysCreateArgs, LogName, ServerArgs};
 
 use crate::commands::Mix;
 use crate::exit;
@@ -41,6 +41,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Serve models to applications, with a web page
     Serve(ServerArgs),
+    /// Make and end API keys of the server
+    Keys(KeysArgs),
     /// Show what is in a model file, and whether it runs here
     Inspect(InspectArgs),
     /// Convert a Hugging Face folder or a llama2.c checkpoint to GGUF

@@ -1,11 +1,13 @@
-//! What `autarky serve` takes.
+//! What `autarky serve` and `autarky keys` take.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use autarky_server::store::Store;
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::{DeviceArgs, KvName};
+use crate::exit::Input;
 
 /// How requests are written to standard error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -39,9 +41,8 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "NAME|FILE")]
     pub(crate) chat_template: Option<String>,
 
-    /// Folder for keys, conversations and stored responses [default: ~/.local/share/autarky]
-    #[arg(long, value_name = "FOLDER")]
-    pub(crate) data: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
 
     /// Address to listen on. Other machines can reach any but loopback
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
@@ -109,7 +110,118 @@ pub(crate) struct DoorArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) allow_host: Vec<String>,
 
+    /// Certificate chain for HTTPS, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// The certificate's private key, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+
     /// How requests are written to standard error; what they say never is
     #[arg(long, value_name = "HOW", default_value = "text")]
     pub(crate) log: LogName,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DataArgs {
+    /// Folder for keys, conversations and stored responses [default: ~/.local/share/autarky]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) data: Option<PathBuf>,
+}
+
+impl DataArgs {
+    /// The store of that folder.
+    pub(crate) fn store(&self) -> Result<Store, Input> {
+        let home = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let usual = || {
+            let data = home("XDG_DATA_HOME").or_else(|| Some(home("HOME")?.join(".local/share")));
+            data.map(|folder| folder.join("autarky"))
+        };
+        let Some(folder) = self.data.clone().or_else(usual) else {
+            return Err(Input(
+                "there is no home folder for keys and conversations; name one with --data".to_owned(),
+            ));
+        };
+        Store::open(&folder.join("autarky.sqlite")).map_err(|e| Input(e.to_string()))
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  autarky keys create alice --requests-per-minute 60 --tokens-per-day 1000000
+  autarky keys list
+  autarky keys revoke alice
+
+From the first key on, the server lets nobody in without one, and may listen beyond loopback.")]
+pub(crate) struct KeysArgs {
+    #[command(subcommand)]
+    pub(crate) command: KeysCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Make a key, and show it this once
+    Create(KeysCreateArgs),
+    /// List the keys, and what they used
+    List(KeysListArgs),
+    /// End a key at once
+    Revoke(KeysRevokeArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeysCreateArgs {
+    /// Whose key it is
+    pub(crate) name: String,
+
+    /// Requests a minute
+    #[arg(long, value_name = "N")]
+    pub(crate) requests_per_minute: Option<u32>,
+
+    /// Tokens a minute, read and written
+    #[arg(long, value_name = "N")]
+    pub(crate) tokens_per_minute: Option<u64>,
+
+    /// Tokens a day (UTC), read and written
+    #[arg(long, value_name = "N")]
+    pub(crate) tokens_per_day: Option<u64>,
+
+    /// Requests at the same time
+    #[arg(long, value_name = "N")]
+    pub(crate) concurrent: Option<u32>,
+
+    /// Of two requests that wait, the one of higher priority goes first
+    #[arg(long, value_name = "N", default_value_t = 0, allow_hyphen_values = true)]
+    pub(crate) priority: i32,
+
+    /// Days until it ends
+    #[arg(long, value_name = "N")]
+    pub(crate) expires_days: Option<u32>,
+
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeysListArgs {
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeysRevokeArgs {
+    /// The key's name or number
+    pub(crate) key: String,
+
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
 }

@@ -3,6 +3,7 @@
 mod bench;
 mod convert;
 mod inspect;
+mod keys;
 mod logits;
 mod perplexity;
 mod plan;
@@ -28,6 +29,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
     match command {
         Command::Run(args) => run::run(&args),
         Command::Serve(args) => serve::run(&args),
+        Command::Keys(args) => keys::run(&args.command),
         Command::Inspect(args) => inspect::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Quantize(args) => quantize::run(&args),

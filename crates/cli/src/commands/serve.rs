@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use autarky_server::app::{Doors, app};
-use autarky_server::listen::{self, ListenOptions, Plain};
+use autarky_server::listen::{self, Encrypted, ListenOptions, Plain};
 use autarky_server::log::Log;
 use autarky_server::registry::{Registry, RegistryOptions};
 use autarky_server::state::{About, AppState};
+use autarky_server::tls::{self, TlsAcceptor};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -29,17 +30,26 @@ const FOLDER: &str = "models";
 const LOOK: Duration = Duration::from_secs(5);
 
 pub(super) fn run(args: &ServerArgs) -> Result<()> {
-    if !args.host.is_loopback() {
-        let what = "without API keys the server listens on loopback addresses only, such as 127.0.0.1";
+    let store = args.data.store()?;
+    let has_keys = store.has_keys().map_err(|e| Input(e.to_string()))?;
+    if !args.host.is_loopback() && !has_keys {
+        let what = "without API keys the server listens on loopback addresses only, such as 127.0.0.1; \
+                    `autarky keys create NAME` makes a key";
         return Err(Usage(format!("--host {}: {what}", args.host)).into());
     }
+    let tls = match (&args.doors.tls_cert, &args.doors.tls_key) {
+        (Some(certificate), Some(key)) => {
+            Some(tls::acceptor(certificate, key).map_err(|e| Input(e.to_string()))?)
+        }
+        _ => None,
+    };
     let (device, threads) = load::device(&args.device)?;
     let about =
         About { device: format!("{} ({})", device.name(), device.abilities().instruction_set), threads };
     drop(device);
     let registry = Registry::new(Box::new(EngineLoader::new(args)?), registry_options(args)?);
     let first = add_models(&registry, &args.model)?;
-    let state = AppState::new(Arc::clone(&registry), about);
+    let state = AppState::new(Arc::clone(&registry), store, about);
     let log = match args.doors.log {
         LogName::Off => Log::Off,
         LogName::Text => Log::Text,
@@ -49,11 +59,11 @@ pub(super) fn run(args: &ServerArgs) -> Result<()> {
         log,
         origins: args.doors.allow_origin.clone(),
         hosts: args.doors.allow_host.clone(),
-        any_host: false,
+        any_host: has_keys,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.context("cannot start the server's threads")?;
-    runtime.block_on(serve(args, state, doors, first))
+    runtime.block_on(serve(args, state, doors, tls, first))
 }
 
 fn registry_options(args: &ServerArgs) -> Result<RegistryOptions> {
@@ -88,14 +98,21 @@ fn add_models(registry: &Registry, named: &[PathBuf]) -> Result<Option<String>> 
     Ok(first.or_else(|| registry.names().into_iter().next()))
 }
 
-async fn serve(args: &ServerArgs, state: AppState, doors: Doors, first: Option<String>) -> Result<()> {
+async fn serve(
+    args: &ServerArgs,
+    state: AppState,
+    doors: Doors,
+    tls: Option<TlsAcceptor>,
+    first: Option<String>,
+) -> Result<()> {
     let address = SocketAddr::new(args.host, args.port);
     let listener = TcpListener::bind(address).await.with_context(|| {
         format!("cannot listen on {address}; --port chooses another port, and --port 0 a free one")
     })?;
     let address = listener.local_addr().context("cannot tell the address")?;
     let style = Style::stderr();
-    say(&format!("{} http://{address}", style.bold("Autarky serves on")));
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    say(&format!("{} {scheme}://{address}", style.bold("Autarky serves on")));
     match &first {
         Some(name) => {
             say(&style.dim(&format!("models: {}; loading {name}", state.registry.names().join(", "))));
@@ -132,9 +149,15 @@ async fn serve(args: &ServerArgs, state: AppState, doors: Doors, first: Option<S
             std::process::exit(i32::from(crate::exit::INTERRUPTED));
         });
     };
-    let app = app(state, doors);
-    if !listen::serve(listener, app, Plain, ListenOptions::default(), stop).await {
+    let store = state.store.clone();
+    tokio::spawn(store.maintenance(|error| warn(&error.to_string())));
+    let (app, options) = (app(state, doors), ListenOptions::default());
+    let in_time = match tls {
+        Some(tls) => listen::serve(listener, app, Encrypted(tls), options, stop).await,
+        None => listen::serve(listener, app, Plain, options, stop).await,
+    };
+    if !in_time {
         warn("some answers had not ended and were broken off");
     }
-    Ok(())
+    store.run(|store| store.flush()).await.context("cannot write what was used")
 }

@@ -14,6 +14,7 @@ use autarky_server::app::Doors;
 use autarky_server::model::{LoadError, LoadedModel, Loader, ModelInfo};
 use autarky_server::registry::{Registry, RegistryOptions};
 use autarky_server::state::{About, AppState};
+use autarky_server::store::Store;
 use autarky_text::{Spec, Tokenizer};
 use axum::Router;
 use axum::body::Body;
@@ -69,7 +70,10 @@ pub fn with(template: Option<&str>, waiting: usize) -> Router {
     let registry = Registry::new(Box::new(loader), RegistryOptions::default());
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/stories260k.gguf");
     assert_eq!(registry.add(&path).expect("in the tree"), MODEL);
-    autarky_server::app::app(AppState::new(registry, About::default()), Doors::default())
+    autarky_server::app::app(
+        AppState::new(registry, Store::in_memory().expect("memory"), About::default()),
+        Doors::default(),
+    )
 }
 
 /// A response, whole.
