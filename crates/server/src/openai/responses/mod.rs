@@ -9,13 +9,13 @@ mod kept;
 mod record;
 mod request;
 
-use std::sync::Arc;
-
+use autarky_text::Message;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Extension, Json, Router};
+use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use crate::body;
@@ -24,7 +24,8 @@ use crate::error::ApiError;
 use crate::generation::{Generation, Input, Update, start};
 use crate::sse::{self, Events, Gone};
 use crate::state::AppState;
-use kept::{Kept, Responses};
+use crate::store::Store;
+use kept::{Kept, owner};
 use record::Record;
 use request::Parsed;
 
@@ -34,53 +35,44 @@ pub(super) fn router() -> Router<AppState> {
         .route("/v1/responses", post(create))
         .route("/v1/responses/{id}", get(read).delete(delete))
         .route("/v1/responses/{id}/input_items", get(input_items))
-        .layer(Extension(Arc::<Responses>::default()))
 }
 
 /// What is kept of a response when it ends.
 struct Keeper {
-    responses: Arc<Responses>,
-    client: u64,
+    /// `None`: nothing is.
+    store: Option<Store>,
+    owner: u64,
     /// Everything that was said before it.
-    said: Vec<autarky_text::Message>,
+    said: Vec<Message>,
     input: Vec<Value>,
-    store: bool,
 }
 
 impl Keeper {
-    fn keep(self, record: &Record, finished: &Value) {
-        if !self.store {
-            return;
-        }
+    async fn keep(self, record: &Record, finished: &Value) {
+        let Some(store) = self.store else { return };
         let mut messages = self.said;
         messages.extend(record.message());
         let kept = Kept { response: finished.clone(), messages, input: self.input };
-        self.responses.put(self.client, record.id(), &kept);
+        kept.put(&store, self.owner, record.id().to_owned()).await;
     }
 }
 
 /// Answers.
-async fn create(
-    State(state): State<AppState>,
-    Extension(responses): Extension<Arc<Responses>>,
-    request: Request,
-) -> Result<Response, ApiError> {
+async fn create(State(state): State<AppState>, request: Request) -> Result<Response, ApiError> {
+    let owner = owner();
     let (limits, client) = (state.limits, Client::of(&request));
     let parsed = body::read(request, limits, move |body| request::parse(body, &limits, client)).await?;
     let Parsed { mut ask, previous, instructions, input, echo, store, stream } = parsed;
-    let mut said = match &previous {
-        None => Vec::new(),
-        Some(id) => match responses.get(client, id) {
-            Some(kept) => kept.messages,
-            None => {
-                let what =
-                    "there is no such response, or it is not kept any more; send the conversation in `input`";
-                return Err(
-                    ApiError::parameter("previous_response_id", what).code("previous_response_not_found")
-                );
-            }
-        },
-    };
+    let mut said = Vec::new();
+    if let Some(id) = previous {
+        let Some(kept) = Kept::get(&state.store, owner, id).await? else {
+            let what =
+                "there is no such response, or it is not kept any more; send the conversation in `input`";
+            let error = ApiError::parameter("previous_response_id", what);
+            return Err(error.code("previous_response_not_found"));
+        };
+        said = kept.messages;
+    }
     if let Input::Conversation(conversation) = &mut ask.input {
         said.append(&mut conversation.messages);
         items::link(&mut said)?;
@@ -89,7 +81,7 @@ async fn create(
     let with_logprobs = ask.logprobs.is_some();
     let generation = start(&state, ask).await?;
     let record = Record::new(echo, with_logprobs, generation.model().tokenizer.clone());
-    let keeper = Keeper { responses, client, said, input, store };
+    let keeper = Keeper { store: store.then(|| state.store.clone()), owner, said, input };
     if stream {
         return Ok(sse::respond(|events| write(generation, record, keeper, events)));
     }
@@ -102,7 +94,7 @@ async fn whole(mut generation: Generation, mut record: Record, keeper: Keeper) -
         match generation.next().await? {
             Update::Finished(totals) => {
                 let finished = record.finish(&totals);
-                keeper.keep(&record, &finished);
+                keeper.keep(&record, &finished).await;
                 return Ok(finished);
             }
             update => record.take(update),
@@ -125,7 +117,7 @@ async fn write(
         match generation.next().await {
             Ok(Update::Finished(totals)) => {
                 let finished = record.finish(&totals);
-                keeper.keep(&record, &finished);
+                keeper.keep(&record, &finished).await;
                 return send(&mut record, &events).await;
             }
             Ok(update) => record.take(update),
@@ -148,45 +140,33 @@ async fn send(record: &mut Record, events: &Events) -> Result<(), Gone> {
 
 type Id = Result<Path<String>, PathRejection>;
 
-fn find(responses: &Responses, client: u64, id: Id) -> Result<(String, Kept), ApiError> {
-    let Path(id) = id.map_err(|e| ApiError::invalid(e.to_string()))?;
-    match responses.get(client, &id) {
-        Some(kept) => Ok((id, kept)),
-        None => Err(missing()),
-    }
+fn named(id: Id) -> Result<String, ApiError> {
+    id.map(|Path(id)| id).map_err(|e| ApiError::invalid(e.to_string()))
 }
 
 fn missing() -> ApiError {
     let what = "there is no response with this id, or it is not kept any more";
-    ApiError::new(axum::http::StatusCode::NOT_FOUND, what).about("id").code("response_not_found")
+    ApiError::new(StatusCode::NOT_FOUND, what).about("id").code("response_not_found")
 }
 
-async fn read(
-    Extension(responses): Extension<Arc<Responses>>,
-    id: Id,
-    request: Request,
-) -> Result<Json<Value>, ApiError> {
-    Ok(Json(find(&responses, Client::of(&request), id)?.1.response))
+async fn find(state: &AppState, id: Id) -> Result<Kept, ApiError> {
+    Kept::get(&state.store, owner(), named(id)?).await?.ok_or_else(missing)
 }
 
-async fn delete(
-    Extension(responses): Extension<Arc<Responses>>,
-    id: Id,
-    request: Request,
-) -> Result<Json<Value>, ApiError> {
-    let Path(id) = id.map_err(|e| ApiError::invalid(e.to_string()))?;
-    match responses.delete(Client::of(&request), &id) {
+async fn read(State(state): State<AppState>, id: Id) -> Result<Json<Value>, ApiError> {
+    Ok(Json(find(&state, id).await?.response))
+}
+
+async fn delete(State(state): State<AppState>, id: Id) -> Result<Json<Value>, ApiError> {
+    let id = named(id)?;
+    match Kept::delete(&state.store, owner(), id.clone()).await? {
         true => Ok(Json(json!({"id": id, "object": "response", "deleted": true}))),
         false => Err(missing()),
     }
 }
 
-async fn input_items(
-    Extension(responses): Extension<Arc<Responses>>,
-    id: Id,
-    request: Request,
-) -> Result<Json<Value>, ApiError> {
-    let data = find(&responses, Client::of(&request), id)?.1.input;
+async fn input_items(State(state): State<AppState>, id: Id) -> Result<Json<Value>, ApiError> {
+    let data = find(&state, id).await?.input;
     let name = |item: Option<&Value>| item.and_then(|item| item.get("id").cloned());
     let (first, last) = (name(data.first()), name(data.last()));
     Ok(Json(json!({"object": "list", "data": data, "first_id": first, "last_id": last, "has_more": false})))
