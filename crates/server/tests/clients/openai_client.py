@@ -67,7 +67,11 @@ def chat_stream():
     with client.chat.completions.stream(model=model, messages=HELLO, max_tokens=8) as stream:
         for _ in stream:
             pass
-        assert stream.get_final_completion().choices[0].message.role == "assistant"
+        try:
+            completion = stream.get_final_completion()
+        except openai.LengthFinishReasonError as cut_off:  # what the client makes of `length`
+            completion = cut_off.completion
+        assert completion.choices[0].message.role == "assistant"
 
 
 def tools():
@@ -85,7 +89,8 @@ def tools():
     )
     assert second.choices[0].message.tool_calls is None
     with client.chat.completions.stream(
-        model=model, messages=HELLO, tools=[TOOL], tool_choice="required", max_tokens=1000
+        model=model, messages=HELLO, tools=[TOOL], tool_choice="required", parallel_tool_calls=False,
+        max_tokens=1000,
     ) as stream:
         for _ in stream:
             pass
@@ -137,7 +142,8 @@ def responses():
         pass
     flat = {"type": "function", "name": "get_weather", "parameters": SCHEMA, "strict": True}
     called = client.responses.create(
-        model=model, input="Hello.", tools=[flat], tool_choice="required", max_output_tokens=1000
+        model=model, input="Hello.", tools=[flat], tool_choice="required", parallel_tool_calls=False,
+        max_output_tokens=1000,
     )
     call = next(item for item in called.output if item.type == "function_call")
     assert json.loads(call.arguments)["city"] in ("Paris", "Rome")
