@@ -22,9 +22,9 @@ const LONGEST_NAME: usize = 128;
 /// Bytes of each of the texts around tool calls.
 const LONGEST_SYNTAX: usize = 1_024;
 
-/// White space between the tokens of JSON: up to two spaces, or a line break and indentation. Models can write white
+/// White space between the tokens of JSON: a space, or a line break and indentation. Models can write white
 /// space without end where nothing stops them.
-const JSON_WHITE_SPACE: &str = r"[ \t]{1,2}|[ \t]?\r?\n[ \t]{0,40}";
+const JSON_WHITE_SPACE: &str = r" |\n {0,24}";
 
 /// What the output shall be.
 #[derive(Clone, Debug, PartialEq)]

@@ -81,6 +81,10 @@ pub(crate) enum OutputFormat {
     Json,
     /// JSON of this schema.
     Schema(Value),
+    /// Text that this regular expression matches as a whole.
+    Regex(String),
+    /// Text of this grammar, in Lark's syntax.
+    Grammar(String),
 }
 
 impl Tool {

@@ -67,7 +67,11 @@ def chat_stream():
     with client.chat.completions.stream(model=model, messages=HELLO, max_tokens=8) as stream:
         for _ in stream:
             pass
-        assert stream.get_final_completion().choices[0].message.role == "assistant"
+        try:
+            completion = stream.get_final_completion()
+        except openai.LengthFinishReasonError as cut_off:  # what the client makes of `length`
+            completion = cut_off.completion
+        assert completion.choices[0].message.role == "assistant"
 
 
 def tools():

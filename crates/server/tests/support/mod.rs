@@ -71,7 +71,7 @@ pub fn with(template: Option<&str>, waiting: usize) -> Router {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/stories260k.gguf");
     assert_eq!(registry.add(&path).expect("in the tree"), MODEL);
     autarky_server::app::app(
-        AppState::new(registry, Store::in_memory().expect("memory"), About::default()),
+        AppState::new(registry, Store::in_memory().unwrap(), About::default()),
         Doors::default(),
     )
 }
