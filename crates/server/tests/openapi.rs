@@ -27,9 +27,7 @@ async fn every_operation_is_there() {
             let path = path.replace("{id}", "nobody");
             let answered = send(&app, &method.to_uppercase(), &path, "{}").await;
             assert_ne!(answered.status, StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
-            if answered.status == StatusCode::NOT_FOUND {
-                assert_ne!(answered.json()["error"]["code"], "not_found", "{method} {path}");
-            }
+            assert!(!answered.text.contains("there is nothing at"), "{method} {path}");
             let status = answered.status.as_str();
             let range = format!("{}XX", &status[..1]);
             let responses = &operation["responses"];

@@ -136,7 +136,7 @@ async fn a_response_builds_on_another() {
 #[tokio::test]
 async fn functions_are_called_and_their_outputs_read() {
     let app = app();
-    let more = json!({"tools": [tool()], "tool_choice": "required", "max_output_tokens": 1500});
+    let more = json!({"tools": [tool()], "tool_choice": "required", "parallel_tool_calls": false, "max_output_tokens": 1500});
     let first = ask(&app, PATH, request(more)).await;
     assert_eq!(first["status"], "completed");
     let call = &first["output"][0];

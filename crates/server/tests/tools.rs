@@ -128,6 +128,37 @@ async fn json_of_a_schema_is_what_comes() {
 }
 
 #[tokio::test]
+async fn text_of_a_regular_expression_or_grammar_is_what_comes() {
+    let app = app();
+    let formats = [
+        json!({"type": "regex", "pattern": "(yes|no), [0-9]{2}"}),
+        json!({"type": "grammar", "grammar": "start: (\"yes\" | \"no\") \", \" /[0-9]/ /[0-9]/"}),
+    ];
+    for format in formats {
+        for seed in 0..3 {
+            let more = json!({"tools": [], "response_format": format, "seed": seed, "temperature": 2});
+            let body = ask(&app, PATH, request(more)).await;
+            let text = body["choices"][0]["message"]["content"].as_str().unwrap();
+            let (word, number) = text.split_once(", ").unwrap();
+            assert!(
+                ["yes", "no"].contains(&word) && number.len() == 2 && number.parse::<u8>().is_ok(),
+                "{text}"
+            );
+            assert_eq!(body["choices"][0]["finish_reason"], "stop");
+        }
+    }
+    for bad in
+        [json!({"type": "regex", "pattern": "("}), json!({"type": "grammar", "grammar": "start: nothing"})]
+    {
+        let answered = post(&app, PATH, request(json!({"tools": [], "response_format": bad}))).await;
+        assert_eq!(
+            (answered.status.as_u16(), &answered.json()["error"]["param"]),
+            (400, &json!("response_format"))
+        );
+    }
+}
+
+#[tokio::test]
 async fn schemas_that_cannot_be_are_refused_with_their_place() {
     let app = app();
     let bad = [

@@ -45,8 +45,8 @@ pub(super) struct Parsed {
 
 pub(super) fn parse(body: &Value, limits: &RequestLimits, client: u64) -> Result<Parsed, ApiError> {
     let fields = Fields::root(body)?;
-    fields.required("max_tokens")?;
     let ask = ask(&fields, limits, client)?;
+    fields.required("max_tokens")?;
     Ok(Parsed { ask, stream: fields.boolean("stream")?.unwrap_or(false) })
 }
 

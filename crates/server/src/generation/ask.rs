@@ -81,6 +81,10 @@ pub(crate) enum OutputFormat {
     Json,
     /// JSON of this schema.
     Schema(Value),
+    /// Text that this regular expression matches as a whole.
+    Regex(String),
+    /// Text of this grammar, in Lark's syntax.
+    Grammar(String),
 }
 
 impl Tool {
@@ -120,7 +124,12 @@ impl Ask {
             Input::Text(text) => text.len(),
             Input::Tokens(tokens) => 4 * tokens.len(),
             Input::Conversation(c) => {
-                let message = |m: &Message| m.content.as_str().map_or(64, str::len) + 256 * m.extra.len();
+                let part = |part: &Value| part.get("text").and_then(Value::as_str).map_or(0, str::len);
+                let message = |m: &Message| match &m.content {
+                    Value::String(text) => 64 + text.len() + 256 * m.extra.len(),
+                    Value::Array(parts) => 64 + parts.iter().map(part).sum::<usize>(),
+                    _ => 64 + 256 * m.extra.len(),
+                };
                 c.messages.iter().map(message).sum::<usize>() + 1024 * c.tools.len()
             }
         }

@@ -26,6 +26,8 @@ pub(super) fn constraint(
         (None, OutputFormat::Text) => return Ok(None),
         (None, OutputFormat::Json) => ConstraintSpec::Json,
         (None, OutputFormat::Schema(schema)) => ConstraintSpec::JsonSchema(schema.clone()),
+        (None, OutputFormat::Regex(pattern)) => ConstraintSpec::Regex(pattern.clone()),
+        (None, OutputFormat::Grammar(grammar)) => ConstraintSpec::Lark(grammar.clone()),
     };
     let vocabulary = model.vocabulary().map_err(|e| refusal(param, e))?;
     Constraint::new(vocabulary, &spec).map(Some).map_err(|e| refusal(param, &e))

@@ -13,7 +13,7 @@ mod teach;
 mod totals;
 
 pub(crate) use ask::{Ask, Conversation, Input, OutputFormat, Tool, ToolChoice};
-pub(crate) use options::{SAMPLING, json_schema, sampling, stops, tool_name};
+pub(crate) use options::{SAMPLING, output_format, sampling, stops, tool_name};
 pub(crate) use prepare::{Prepared, count, prepare};
 pub(crate) use run::{Finish, Generation, Outcome, Update};
 pub(crate) use totals::Totals;

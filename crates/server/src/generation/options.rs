@@ -3,6 +3,7 @@
 use autarky_engine::Sampling;
 use serde_json::Value;
 
+use super::ask::OutputFormat;
 use crate::error::ApiError;
 use crate::fields::{Fields, shown, wrong};
 use crate::ids;
@@ -86,13 +87,28 @@ pub(crate) fn stops(
 /// Bytes of a stop string.
 const LONGEST_STOP: usize = 1024;
 
-/// The schema of `response_format` or `text.format`: `fields` has `name`, `schema`, `strict`, `description`.
-pub(crate) fn json_schema(fields: &Fields<'_>) -> Result<Value, ApiError> {
-    let name = fields.required_string("name")?;
-    check_name(fields, "name", name)?;
-    fields.string("description")?;
-    fields.boolean("strict")?;
-    Ok(Value::Object(fields.required_object("schema")?.map().clone()))
+/// What `response_format` or `text.format` asks for. A schema stands in the field `nested`, if there is such a field, or
+/// in the format itself.
+pub(crate) fn output_format(format: &Fields<'_>, nested: Option<&str>) -> Result<OutputFormat, ApiError> {
+    format.required("type")?;
+    let text = |name: &str| Ok(format.required_string(name)?.to_owned());
+    match format.choice("type", &["text", "json_object", "json_schema", "regex", "grammar"])? {
+        Some("json_object") => Ok(OutputFormat::Json),
+        Some("json_schema") => {
+            let schema = match nested {
+                Some(name) => format.required_object(name)?,
+                None => format.clone(),
+            };
+            check_name(&schema, "name", schema.required_string("name")?)?;
+            schema.string("description")?;
+            schema.boolean("strict")?;
+            Ok(OutputFormat::Schema(Value::Object(schema.required_object("schema")?.map().clone())))
+        }
+        // These two are not OpenAI's.
+        Some("regex") => Ok(OutputFormat::Regex(text("pattern")?)),
+        Some("grammar") => Ok(OutputFormat::Grammar(text("grammar")?)),
+        _ => Ok(OutputFormat::Text),
+    }
 }
 
 /// The name of a tool, as OpenAI's and Anthropic's APIs have them.

@@ -89,7 +89,11 @@ def tools():
     )
     assert second.choices[0].message.tool_calls is None
     with client.chat.completions.stream(
-        model=model, messages=HELLO, tools=[TOOL], tool_choice="required", parallel_tool_calls=False,
+        model=model,
+        messages=HELLO,
+        tools=[TOOL],
+        tool_choice="required",
+        parallel_tool_calls=False,
         max_tokens=1000,
     ) as stream:
         for _ in stream:
@@ -142,7 +146,11 @@ def responses():
         pass
     flat = {"type": "function", "name": "get_weather", "parameters": SCHEMA, "strict": True}
     called = client.responses.create(
-        model=model, input="Hello.", tools=[flat], tool_choice="required", parallel_tool_calls=False,
+        model=model,
+        input="Hello.",
+        tools=[flat],
+        tool_choice="required",
+        parallel_tool_calls=False,
         max_output_tokens=1000,
     )
     call = next(item for item in called.output if item.type == "function_call")

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{messages, tools};
 use crate::error::ApiError;
 use crate::fields::{Fields, integer_at, wrong};
-use crate::generation::{Ask, Conversation, Input, OutputFormat, SAMPLING, json_schema, sampling, stops};
+use crate::generation::{Ask, Conversation, Input, OutputFormat, SAMPLING, output_format, sampling, stops};
 use crate::state::RequestLimits;
 
 /// Those that are heeded, beside [`SAMPLING`].
@@ -172,14 +172,7 @@ pub(in crate::openai) fn effort_variables(effort: &str, variables: &mut Map<Stri
 
 fn output(fields: &Fields<'_>) -> Result<OutputFormat, ApiError> {
     let Some(format) = fields.object("response_format")? else { return Ok(OutputFormat::Text) };
-    format.required("type")?;
-    match format.choice("type", &["text", "json_object", "json_schema"])? {
-        Some("json_object") => Ok(OutputFormat::Json),
-        Some("json_schema") => {
-            Ok(OutputFormat::Schema(json_schema(&format.required_object("json_schema")?)?))
-        }
-        _ => Ok(OutputFormat::Text),
-    }
+    output_format(&format, Some("json_schema"))
 }
 
 /// Token ids of a prompt.

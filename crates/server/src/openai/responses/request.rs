@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::items;
 use crate::error::ApiError;
 use crate::fields::{Fields, shown};
-use crate::generation::{Ask, Conversation, Input, OutputFormat, SAMPLING, Tool, json_schema, sampling};
+use crate::generation::{Ask, Conversation, Input, OutputFormat, SAMPLING, Tool, output_format, sampling};
 use crate::openai::chat::{check_tools, effort_variables, function, tool_choice};
 use crate::state::RequestLimits;
 
@@ -191,12 +191,7 @@ fn output(fields: &Fields<'_>) -> Result<OutputFormat, ApiError> {
     let Some(text) = fields.object("text")? else { return Ok(OutputFormat::Text) };
     text.choice("verbosity", &["low", "medium", "high"])?;
     let Some(format) = text.object("format")? else { return Ok(OutputFormat::Text) };
-    format.required("type")?;
-    match format.choice("type", &["text", "json_object", "json_schema"])? {
-        Some("json_object") => Ok(OutputFormat::Json),
-        Some("json_schema") => Ok(OutputFormat::Schema(json_schema(&format)?)),
-        _ => Ok(OutputFormat::Text),
-    }
+    output_format(&format, None)
 }
 
 /// Up to 16 pairs of short strings, which are told again.
