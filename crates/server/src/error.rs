@@ -102,7 +102,8 @@ impl ApiError {
         json!({"type": "error", "error": error, "request_id": request_id})
     }
 
-    fn respond(&self, body: Value) -> Response {
+    /// A response with this body, and with what the headers tell of the error.
+    pub(crate) fn respond(&self, body: Value) -> Response {
         let mut response = (self.status, Json(body)).into_response();
         if let Some(after) = self.retry_after {
             let seconds = after.as_secs().max(1);

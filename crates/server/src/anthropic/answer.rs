@@ -1,62 +1,120 @@
-//! Whole answers of messages.
+//! Whole messages.
 
 use serde_json::{Value, json};
 
+use super::Head;
+use super::pieces::{Piece, Pieces};
 use crate::error::ApiError;
-use crate::generation::{Finish, Generation};
+use crate::generation::{Finish, Generation, Update};
 use crate::ids;
 
-/// Why an answer ended, as Anthropic's API has it, and the stop string that came up.
-pub(super) fn stop(finish: &Finish) -> (&'static str, Option<&str>) {
-    match finish {
-        Finish::End => ("end_turn", None),
-        Finish::StopString(text) => ("stop_sequence", Some(text)),
-        Finish::Length => ("max_tokens", None),
-        Finish::ToolCalls => ("tool_use", None),
+/// Waits for the answer and gives the message.
+pub(super) async fn whole(mut generation: Generation, head: Head) -> Result<Value, ApiError> {
+    let (mut pieces, mut content) = (Pieces::default(), Vec::new());
+    let mut finish = Finish::Length;
+    let totals = loop {
+        match generation.next().await? {
+            Update::Started { .. } => {}
+            Update::Piece { parts, .. } => {
+                parts
+                    .into_iter()
+                    .filter_map(|part| pieces.take(part))
+                    .for_each(|piece| add(&mut content, piece));
+            }
+            Update::Ended { finish: why, .. } => finish = why,
+            Update::Finished(totals) => break totals,
+        }
+    };
+    if content.is_empty() {
+        // Clients look at the first block, so that there is one.
+        content.push(Piece::Text(String::new()));
     }
+    let (reason, sequence) = pieces.stop(finish);
+    let content: Vec<Value> = content.into_iter().map(|piece| block(piece, head.thinking)).collect();
+    Ok(message(&head, json!(content), json!(reason), json!(sequence), totals.anthropic()))
 }
 
-/// The message of a response.
-pub(super) fn message(id: &str, model: &str, content: Vec<Value>, usage: Value) -> Value {
+/// A message; what is not known yet is null.
+pub(super) fn message(head: &Head, content: Value, reason: Value, sequence: Value, usage: Value) -> Value {
     json!({
-        "id": id,
+        "id": head.id,
         "type": "message",
         "role": "assistant",
-        "model": model,
+        "model": head.model,
         "content": content,
-        "stop_reason": null,
-        "stop_sequence": null,
+        "stop_reason": reason,
+        "stop_sequence": sequence,
         "usage": usage,
     })
 }
 
-/// Waits for the answer and gives the response.
-pub(super) async fn whole(generation: Generation, id: &str, model: &str) -> Result<Value, ApiError> {
-    let (outcomes, totals) = generation.collect().await?;
-    let Some(outcome) = outcomes.into_iter().next() else {
-        return Err(ApiError::internal("the model gave no answer"));
-    };
-    let answer = outcome.answer;
-    let mut content = Vec::new();
-    if !answer.reasoning.is_empty() {
-        // Nothing is signed: whoever sends it back may have changed it, and the model reads it all the same.
-        content.push(json!({"type": "thinking", "thinking": answer.reasoning, "signature": ""}));
+/// Adds a piece: text to the text that it goes on.
+fn add(content: &mut Vec<Piece>, piece: Piece) {
+    match (content.last_mut(), piece) {
+        (Some(Piece::Thinking(before)), Piece::Thinking(text))
+        | (Some(Piece::Text(before)), Piece::Text(text)) => before.push_str(&text),
+        (_, piece) => content.push(piece),
     }
-    // Clients look at the first block, so that there is one.
-    if !answer.content.is_empty() || (answer.calls.is_empty() && content.is_empty()) {
-        content.push(json!({"type": "text", "text": answer.content, "citations": null}));
+}
+
+/// A whole content block. There is nothing that a signature could prove here.
+fn block(piece: Piece, thinking: bool) -> Value {
+    match piece {
+        Piece::Thinking(text) => {
+            let text = if thinking { text } else { String::new() };
+            json!({"type": "thinking", "thinking": text, "signature": ""})
+        }
+        Piece::Text(text) => json!({"type": "text", "text": text}),
+        Piece::Call { name, input } => {
+            json!({"type": "tool_use", "id": ids::name("toolu_"), "name": name, "input": input})
+        }
     }
-    for call in answer.calls {
-        let input: Value = serde_json::from_str(&call.arguments).unwrap_or_else(|_| json!({}));
-        content
-            .push(json!({"type": "tool_use", "id": ids::name("toolu_"), "name": call.name, "input": input}));
+}
+
+#[cfg(test)]
+mod tests {
+    use autarky_text::AnswerPart;
+
+    use super::*;
+
+    #[test]
+    fn parts_become_blocks_in_their_order() {
+        let call = |index, json: &str| {
+            [
+                AnswerPart::ToolCallStart { index, name: "f".to_owned() },
+                AnswerPart::ToolCallArguments { index, json: json.to_owned() },
+            ]
+        };
+        let mut parts = vec![
+            AnswerPart::Reasoning("Hm".to_owned()),
+            AnswerPart::Reasoning(".".to_owned()),
+            AnswerPart::Content("I ".to_owned()),
+            AnswerPart::Content("look.".to_owned()),
+        ];
+        parts.extend(call(0, "{\"a\": [1, \"x\"]}"));
+        parts.push(AnswerPart::ToolCallEnd { index: 0 });
+        parts.push(AnswerPart::Content("And".to_owned()));
+        parts.extend(call(1, "{\"a\": "));
+        parts.push(AnswerPart::ToolCallAborted { index: 1 });
+        parts.push(AnswerPart::Content(" <tool_call>".to_owned()));
+        parts.extend(call(2, "{\"a\": 1e999}"));
+        parts.push(AnswerPart::ToolCallEnd { index: 2 });
+        let (mut pieces, mut content) = (Pieces::default(), Vec::new());
+        for part in parts {
+            pieces.take(part).into_iter().for_each(|piece| add(&mut content, piece));
+        }
+        let blocks: Vec<Value> = content.iter().map(|piece| block(piece.clone(), true)).collect();
+        assert_eq!(blocks[0], json!({"type": "thinking", "thinking": "Hm.", "signature": ""}));
+        assert_eq!(blocks[1], json!({"type": "text", "text": "I look."}));
+        assert_eq!((&blocks[2]["name"], &blocks[2]["input"]), (&json!("f"), &json!({"a": [1, "x"]})));
+        assert!(blocks[2]["id"].as_str().unwrap().starts_with("toolu_"));
+        assert_eq!(blocks[3], json!({"type": "text", "text": "And <tool_call>{\"a\": 1e999}"}));
+        assert_eq!(blocks.len(), 4);
+        assert_eq!(block(content.remove(0), false)["thinking"], "", "display is omitted");
+        assert_eq!(pieces.stop(Finish::ToolCalls), ("tool_use", None));
+        assert_eq!(pieces.stop(Finish::Length), ("max_tokens", None));
+        let sequence = Finish::StopString("END".to_owned());
+        assert_eq!(pieces.stop(sequence), ("stop_sequence", Some("END".to_owned())));
+        assert_eq!(Pieces::default().stop(Finish::ToolCalls), ("end_turn", None));
     }
-    let (reason, sequence) = stop(&outcome.finish);
-    let mut body = message(id, model, content, totals.anthropic());
-    if let Some(map) = body.as_object_mut() {
-        map.insert("stop_reason".to_owned(), json!(reason));
-        map.insert("stop_sequence".to_owned(), json!(sequence));
-        map.insert("timings".to_owned(), totals.timings());
-    }
-    Ok(body)
 }

@@ -1,163 +1,135 @@
-//! Messages of blocks, checked and in the form that chat templates take.
+//! The content blocks of a request's messages.
 
-use std::collections::HashMap;
-
-use autarky_text::Message;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use crate::error::ApiError;
 use crate::fields::{Fields, shown, wrong};
-use crate::state::RequestLimits;
 
-/// The calls so far, by id: which tool each was of.
-type Calls<'a> = HashMap<&'a str, &'a str>;
-
-/// The conversation, the system's text first; and whether its last message is the beginning of the answer.
-pub(super) fn parse(fields: &Fields<'_>, limits: &RequestLimits) -> Result<(Vec<Message>, bool), ApiError> {
-    fields.required("messages")?;
-    let count = fields.array("messages")?.map_or(0, <[Value]>::len);
-    if count == 0 {
-        return Err(fields.error("messages", "is empty, and must have at least one message"));
-    }
-    if count > limits.messages {
-        let what = format!("has {count} messages, and may have {}", limits.messages);
-        return Err(fields.error("messages", what));
-    }
-    let mut out = Vec::with_capacity(count + 1);
-    if let Some(value) = fields.get("system") {
-        let text = texts(value, &fields.path("system"))?;
-        if !text.is_empty() {
-            out.push(Message::new("system", text));
-        }
-    }
-    let mut calls = Calls::new();
-    let messages = fields.objects("messages")?;
-    for message in &messages {
-        message.required("role")?;
-        let content = message.required("content")?;
-        let path = message.path("content");
-        match message.choice("role", &["user", "assistant"])? {
-            Some("assistant") => out.push(assistant(content, &path, &mut calls)?),
-            _ => user(content, &path, &calls, &mut out)?,
-        }
-    }
-    let last = out.last().filter(|m| m.role == "assistant" && !m.extra.contains_key("tool_calls"));
-    let continues = last.is_some_and(|m| m.content.as_str().is_some_and(|text| !text.is_empty()));
-    Ok((out, continues))
+/// Who says a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    System,
+    User,
+    Assistant,
 }
 
-/// A text, or blocks of text.
-fn texts(value: &Value, path: &str) -> Result<String, ApiError> {
-    let blocks = match value {
-        Value::String(text) => return Ok(text.clone()),
-        Value::Array(blocks) => blocks,
-        other => return Err(wrong(path, other, "a string or an array of blocks")),
+/// A block that the model may read.
+#[derive(Clone, Debug)]
+pub(super) enum Block<'a> {
+    Text(&'a str),
+    /// What the model wrote to itself.
+    Thinking(&'a str),
+    /// A call of a tool.
+    Use {
+        id: &'a str,
+        name: &'a str,
+        /// An object.
+        input: &'a Value,
+    },
+    /// What a tool answered.
+    Result {
+        /// Of the call.
+        id: &'a str,
+        text: String,
+        /// Where it is.
+        place: Fields<'a>,
+    },
+}
+
+/// The blocks of `message`'s content. A string is as good as one block of text.
+pub(super) fn parse<'a>(message: &Fields<'a>, role: Role) -> Result<Vec<Block<'a>>, ApiError> {
+    match message.required("content")? {
+        Value::String(text) => Ok(vec![Block::Text(text)]),
+        Value::Array(_) => {
+            let blocks = message.objects("content")?;
+            blocks.iter().filter_map(|block| one(block, role).transpose()).collect()
+        }
+        other => Err(wrong(&message.path("content"), other, "a string or an array of content blocks")),
+    }
+}
+
+/// The text of `name`: a string, or blocks of text, joined by line breaks. Empty if there is none.
+pub(super) fn text(fields: &Fields<'_>, name: &str) -> Result<String, ApiError> {
+    match fields.get(name) {
+        None => Ok(String::new()),
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(Value::Array(_)) => {
+            let blocks = fields.objects(name)?;
+            let text = |block: &Fields<'_>| match one(block, Role::System)? {
+                Some(Block::Text(text)) => Ok(text.to_owned()),
+                _ => Err(block.error("type", "must be `text`")),
+            };
+            Ok(blocks.iter().map(text).collect::<Result<Vec<String>, ApiError>>()?.join("\n"))
+        }
+        Some(other) => Err(wrong(&fields.path(name), other, "a string or an array of text blocks")),
+    }
+}
+
+/// A block; `None` if it has nothing to be read.
+fn one<'a>(block: &Fields<'a>, role: Role) -> Result<Option<Block<'a>>, ApiError> {
+    const ANY: &[&str] = &["type", "cache_control"];
+    let kind = block.required_string("type")?;
+    let found = match (kind, role) {
+        ("text", _) => {
+            block.only(&[ANY, &["text", "citations"]])?;
+            Block::Text(block.required_string("text")?)
+        }
+        ("thinking", Role::Assistant) => {
+            block.only(&[ANY, &["thinking", "signature"]])?;
+            block.string("signature")?;
+            Block::Thinking(block.required_string("thinking")?)
+        }
+        ("redacted_thinking", Role::Assistant) => {
+            block.only(&[ANY, &["data"]])?;
+            block.string("data")?;
+            return Ok(None);
+        }
+        ("tool_use", Role::Assistant) => {
+            block.only(&[ANY, &["id", "name", "input", "caller", "toolset_name"]])?;
+            let (id, name) = (block.required_string("id")?, block.required_string("name")?);
+            block.required_object("input")?;
+            Block::Use { id, name, input: block.required("input")? }
+        }
+        ("tool_result", Role::User) => {
+            block.only(&[ANY, &["tool_use_id", "content", "is_error", "toolset_name"]])?;
+            result(block)?
+        }
+        _ => return Err(block.error("type", misplaced(kind, role)).code("invalid_value")),
     };
-    let text = |(i, block): (usize, &Value)| {
-        let block = Fields::at(block, format!("{path}[{i}]"))?;
-        match block.required_string("type")? {
-            "text" => Ok(block.required_string("text")?.to_owned()),
-            kind => Err(unsupported(&block, kind)),
-        }
-    };
-    let texts: Vec<String> = blocks.iter().enumerate().map(text).collect::<Result<_, _>>()?;
-    Ok(texts.join("\n"))
+    Ok(Some(found))
 }
 
-fn unsupported(block: &Fields<'_>, kind: &str) -> ApiError {
-    let what = format!("is `{}`, which no model here reads; send text", shown(kind));
-    block.error("type", what).code("unsupported_content")
-}
-
-/// A user's message: results of tools as messages of their own, then the text.
-fn user(content: &Value, path: &str, calls: &Calls<'_>, out: &mut Vec<Message>) -> Result<(), ApiError> {
-    let blocks = match content {
-        Value::String(text) => return Ok(out.push(Message::new("user", text.clone()))),
-        Value::Array(blocks) => blocks,
-        other => return Err(wrong(path, other, "a string or an array of blocks")),
-    };
-    if blocks.is_empty() {
-        return Err(ApiError::parameter(path, "is empty, and must have at least one block"));
-    }
-    let mut said = Vec::new();
-    for (i, block) in blocks.iter().enumerate() {
-        let block = Fields::at(block, format!("{path}[{i}]"))?;
-        match block.required_string("type")? {
-            "text" => said.push(block.required_string("text")?.to_owned()),
-            "tool_result" => out.push(result(&block, calls)?),
-            "document" => said.push(document(&block)?),
-            kind => return Err(unsupported(&block, kind)),
-        }
-    }
-    if !said.is_empty() {
-        out.push(Message::new("user", said.join("\n")));
-    }
-    Ok(())
-}
-
-/// What a tool answered.
-fn result(block: &Fields<'_>, calls: &Calls<'_>) -> Result<Message, ApiError> {
+fn result<'a>(block: &Fields<'a>) -> Result<Block<'a>, ApiError> {
     let id = block.required_string("tool_use_id")?;
-    let Some(name) = calls.get(id) else {
-        let what = "answers no call: a `tool_use` block of an earlier message must have this id";
-        return Err(block.error("tool_use_id", what));
-    };
-    let mut text = match block.get("content") {
-        None => String::new(),
-        Some(value) => texts(value, &block.path("content"))?,
-    };
-    if block.boolean("is_error")?.unwrap_or(false) {
-        text = format!("Error: {text}");
+    let mut text = text(block, "content")?;
+    // Chat templates have no place for it but the text.
+    let says_so = text.trim_start().get(..5).is_some_and(|start| start.eq_ignore_ascii_case("error"));
+    if block.boolean("is_error")?.unwrap_or(false) && !says_so {
+        text.insert_str(0, "Error: ");
     }
-    let mut message = Message::new("tool", text);
-    message.extra.insert("tool_call_id".to_owned(), json!(id));
-    message.extra.insert("name".to_owned(), json!(name));
-    Ok(message)
+    Ok(Block::Result { id, text, place: block.clone() })
 }
 
-/// A document of plain text.
-fn document(block: &Fields<'_>) -> Result<String, ApiError> {
-    let source = block.required_object("source")?;
-    match source.required_string("type")? {
-        "text" => {
-            let title = block.string("title")?.map(|title| format!("{title}\n\n")).unwrap_or_default();
-            Ok(format!("{title}{}", source.required_string("data")?))
+/// Why a block of this kind cannot be here.
+fn misplaced(kind: &str, role: Role) -> String {
+    match kind {
+        "thinking" | "redacted_thinking" | "tool_use" => {
+            format!("is `{kind}`, which only messages of the role `assistant` may have")
         }
-        kind => Err(unsupported(&source, kind)),
-    }
-}
-
-/// What the model said, thought and called.
-fn assistant<'a>(content: &'a Value, path: &str, calls: &mut Calls<'a>) -> Result<Message, ApiError> {
-    let blocks = match content {
-        Value::String(text) => return Ok(Message::new("assistant", text.clone())),
-        Value::Array(blocks) => blocks,
-        other => return Err(wrong(path, other, "a string or an array of blocks")),
-    };
-    let (mut said, mut thought, mut made) = (Vec::new(), Vec::new(), Vec::new());
-    for (i, block) in blocks.iter().enumerate() {
-        let block = Fields::at(block, format!("{path}[{i}]"))?;
-        match block.required_string("type")? {
-            "text" => said.push(block.required_string("text")?),
-            "thinking" => thought.push(block.required_string("thinking")?),
-            // Nobody here can read it.
-            "redacted_thinking" => {}
-            "tool_use" => {
-                let (id, name) = (block.required_string("id")?, block.required_string("name")?);
-                let input = Value::Object(block.required_object("input")?.map().clone());
-                calls.insert(id, name);
-                let function = json!({"name": name, "arguments": input.to_string()});
-                made.push(json!({"id": id, "type": "function", "function": function}));
-            }
-            kind => return Err(unsupported(&block, kind)),
+        "tool_result" => "is `tool_result`, which only messages of the role `user` may have".to_owned(),
+        "image" | "document" | "search_result" | "container_upload" => {
+            format!("is `{kind}`, and no model here reads anything but text; send a `text` block")
+        }
+        kind if kind.starts_with("server_tool") || kind.ends_with("_tool_result") => {
+            format!("is `{}`, of a tool that Anthropic's servers run; there is none here", shown(kind))
+        }
+        kind => {
+            let known = match role {
+                Role::System => "text",
+                Role::User => "text, tool_result",
+                Role::Assistant => "text, thinking, redacted_thinking, tool_use",
+            };
+            format!("is `{}`, and must be one of: {known}", shown(kind))
         }
     }
-    let mut extra = Map::new();
-    if !thought.is_empty() {
-        extra.insert("reasoning_content".to_owned(), json!(thought.join("\n")));
-    }
-    if !made.is_empty() {
-        extra.insert("tool_calls".to_owned(), Value::Array(made));
-    }
-    Ok(Message { role: "assistant".to_owned(), content: json!(said.join("\n")), extra })
 }

@@ -91,7 +91,7 @@ const LONGEST_STOP: usize = 1024;
 /// in the format itself.
 pub(crate) fn output_format(format: &Fields<'_>, nested: Option<&str>) -> Result<OutputFormat, ApiError> {
     format.required("type")?;
-    let text = |name: &str| Ok(format.required_string(name)?.to_owned());
+    let text = |name: &str| format.required_string(name).map(str::to_owned);
     match format.choice("type", &["text", "json_object", "json_schema", "regex", "grammar"])? {
         Some("json_object") => Ok(OutputFormat::Json),
         Some("json_schema") => {
