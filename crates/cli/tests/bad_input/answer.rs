@@ -69,7 +69,8 @@ thread_local! {
 
 /// The logits of a few tokens.
 fn logits(model: &Model, device: &dyn Device) -> Result<(), EngineError> {
-    let options = Options { context: 8, sequences: 1, positions: None, chunk: 4, outputs: 4, cache: CacheDType::F32 };
+    let options =
+        Options { context: 8, sequences: 1, positions: None, chunk: 4, outputs: 4, cache: CacheDType::F32 };
     let mut engine = Engine::new(device, Arc::clone(model.graph()), model.weights(), options)?;
     let mut sequence = Sequence::new();
     sequence.push(&[1, 0, 0, 0, 0]);

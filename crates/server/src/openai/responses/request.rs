@@ -1,71 +1,93 @@
 //! The parameters of a response.
 
-use autarky_text::Message;
+use std::collections::HashSet;
+
 use serde_json::{Map, Value, json};
 
-use super::items;
+use super::items::{Placed, Role};
+use super::tools;
 use crate::error::ApiError;
-use crate::fields::{Fields, shown};
-use crate::generation::{Ask, Conversation, Input, OutputFormat, SAMPLING, Tool, output_format, sampling};
-use crate::openai::chat::{check_tools, effort_variables, function, tool_choice};
+use crate::fields::Fields;
+use crate::generation::{Ask, Conversation, Input, OutputFormat, SAMPLING, output_format, sampling};
+use crate::openai::chat::effort_variables;
 use crate::state::RequestLimits;
 
+/// Those that are heeded, beside [`SAMPLING`].
 const HEEDED: &[&str] = &[
     "model",
     "input",
     "instructions",
-    "previous_response_id",
     "tools",
     "tool_choice",
     "parallel_tool_calls",
     "text",
     "max_output_tokens",
-    "stream",
-    "stream_options",
-    "store",
-    "reasoning",
     "top_logprobs",
     "include",
-    "truncation",
+    "reasoning",
+    "previous_response_id",
+    "store",
+    "stream",
+    "stream_options",
     "metadata",
+    "truncation",
 ];
 
+/// Those that are only told again. The server has one tier, runs no tools whose calls could be counted, and finds
+/// prompts in its cache by itself.
+const TOLD: &[&str] = &["user", "safety_identifier", "prompt_cache_key", "service_tier", "max_tool_calls"];
+
 /// Those that change nothing here.
-const IGNORED: &[&str] = &[
-    "user",
-    "service_tier",
-    "safety_identifier",
-    "prompt_cache_key",
-    "prompt_cache_retention",
-    "max_tool_calls",
-    "moderation",
-];
+const IGNORED: &[&str] = &["prompt_cache_retention", "prompt_cache_options", "moderation"];
 
 /// Those that are known and refused.
 const REFUSED: [(&str, &str); 4] = [
-    ("background", "answers are written while somebody listens; leave it out"),
+    ("background", "this server answers while the client waits; leave it out, or stream"),
     (
         "conversation",
-        "conversations are not kept here; use `previous_response_id`, or send the items in `input`",
+        "this server keeps no conversations; send `previous_response_id`, or the items themselves",
     ),
-    ("prompt", "there are no prompt templates here; send `instructions` and `input`"),
-    ("context_management", "conversations are not shortened here; leave it out"),
+    ("prompt", "this server keeps no prompts; send `instructions` and `input`"),
+    ("context_management", "this server shortens no conversations but by `truncation`"),
 ];
 
+/// What `include` may ask for. All but the first belong to tools that this server does not run.
+const INCLUDABLE: &[&str] = &[
+    LOGPROBS,
+    "reasoning.encrypted_content",
+    "file_search_call.results",
+    "web_search_call.results",
+    "web_search_call.action.sources",
+    "message.input_image.image_url",
+    "computer_call_output.output.image_url",
+    "code_interpreter_call.outputs",
+];
+const LOGPROBS: &str = "message.output_text.logprobs";
+
+const MOST_TOKENS: usize = i32::MAX as usize;
+/// As the real API has it.
+const LEAST_TOKENS: usize = 16;
+
 /// A request as it was understood.
+#[derive(Debug)]
 pub(super) struct Parsed {
-    /// With the messages of `input` alone.
+    /// All but its messages, which come from items.
     pub(super) ask: Ask,
+    pub(super) conversation: Conversation,
+    pub(super) instructions: Option<String>,
+    pub(super) input: Vec<Placed>,
     /// The response that it goes on from.
     pub(super) previous: Option<String>,
-    pub(super) instructions: Option<Message>,
-    /// The items of `input`, each with a name.
-    pub(super) input: Vec<Value>,
-    /// What the response says of the request.
-    pub(super) echo: Map<String, Value>,
-    /// Whether the response is kept.
+    /// The tools that take any text.
+    pub(super) custom: HashSet<String>,
+    /// Whether log probabilities are told.
+    pub(super) logprobs: bool,
     pub(super) store: bool,
     pub(super) stream: bool,
+    /// Whether the oldest items may go where the context is too small.
+    pub(super) truncates: bool,
+    /// What the response says of the request.
+    pub(super) told: Map<String, Value>,
 }
 
 pub(super) fn parse(body: &Value, limits: &RequestLimits, client: u64) -> Result<Parsed, ApiError> {
@@ -73,138 +95,175 @@ pub(super) fn parse(body: &Value, limits: &RequestLimits, client: u64) -> Result
     for (name, why) in REFUSED {
         fields.refuse(name, why)?;
     }
-    fields.only(&[HEEDED, SAMPLING, IGNORED, &REFUSED.map(|(name, _)| name)])?;
-    if fields.choice("truncation", &["auto", "disabled"])? == Some("auto") {
-        let what = "is `auto`, and must be `disabled`: a conversation that does not fit is an error here";
-        return Err(fields.error("truncation", what).code("unsupported_parameter"));
-    }
+    fields.only(&[HEEDED, SAMPLING, TOLD, IGNORED, &REFUSED.map(|(name, _)| name)])?;
     let model = fields.required_string("model")?.to_owned();
-    let (messages, input) = items::parse(&fields, limits)?;
-    let mut tools = tools(&fields)?;
-    check_tools(&fields, &tools, limits)?;
-    let choice = tool_choice(&fields, &mut tools, |named| Ok(named.clone()))?;
+    let input = input(&fields, limits)?;
+    let tools = tools::parse(&fields, limits)?;
+    let (output, text) = text(&fields)?;
+    let (variables, reasoning) = reasoning(&fields)?;
     let parallel = fields.boolean("parallel_tool_calls")?.unwrap_or(true);
-    let variables = reasoning(&fields)?;
-    let conversation = Conversation { messages, tools, choice, parallel, variables, continue_last: false };
-    let logprobs = logprobs(&fields)?;
-    let sampling = sampling(&fields)?;
-    let max_tokens = fields.count("max_output_tokens", 1..=i32::MAX as usize)?;
+    let include = include(&fields)?;
+    let top = fields.count("top_logprobs", 0..=20)?.unwrap_or(0);
+    let logprobs = include.contains(&LOGPROBS);
+    let max_tokens = fields.count("max_output_tokens", LEAST_TOKENS..=MOST_TOKENS)?;
+    let truncation = fields.choice("truncation", &["auto", "disabled"])?.unwrap_or("disabled");
+    let stream = stream(&fields)?;
     let store = fields.boolean("store")?.unwrap_or(true);
-    let mut echo = Map::new();
-    let given = |name: &str, default: Value| fields.get(name).cloned().unwrap_or(default);
-    for (name, default) in [
-        ("instructions", Value::Null),
-        ("max_output_tokens", Value::Null),
-        ("max_tool_calls", Value::Null),
-        ("metadata", json!({})),
-        ("previous_response_id", Value::Null),
-        ("prompt_cache_key", Value::Null),
-        ("reasoning", json!({"effort": null, "summary": null})),
-        ("safety_identifier", Value::Null),
-        ("temperature", json!(1.0)),
-        ("text", json!({"format": {"type": "text"}})),
-        ("tool_choice", json!("auto")),
-        ("tools", json!([])),
-        ("top_p", json!(1.0)),
-        ("user", Value::Null),
-    ] {
-        echo.insert(name.to_owned(), given(name, default));
-    }
-    echo.insert("background".to_owned(), json!(false));
-    echo.insert("model".to_owned(), json!(model));
-    echo.insert("parallel_tool_calls".to_owned(), json!(parallel));
-    echo.insert("service_tier".to_owned(), json!("default"));
-    echo.insert("store".to_owned(), json!(store));
-    echo.insert("top_logprobs".to_owned(), json!(logprobs.unwrap_or(0)));
-    echo.insert("truncation".to_owned(), json!("disabled"));
-    metadata(&fields)?;
-    fields.string("user")?;
-    fields.string("safety_identifier")?;
-    fields.string("prompt_cache_key")?;
-    fields.count("max_tool_calls", 0..=i32::MAX as usize)?;
-    if let Some(options) = fields.object("stream_options")? {
-        options.boolean("include_obfuscation")?;
-    }
-    let ask = Ask {
-        model,
-        input: Input::Conversation(Box::new(conversation)),
-        sampling,
-        choices: 1,
-        bias: Vec::new(),
-        logprobs,
-        max_tokens,
-        stop: Vec::new(),
-        ignore_eos: false,
-        output: output(&fields)?,
-        client,
-    };
+    let (instructions, previous) = (fields.string("instructions")?, fields.string("previous_response_id")?);
+    let sampling = sampling(&fields)?;
+    let number = |name: &str| fields.get(name).cloned().unwrap_or_else(|| json!(1.0));
+    let mut told = json!({
+        "background": false,
+        "instructions": instructions,
+        "max_output_tokens": max_tokens,
+        "max_tool_calls": fields.count("max_tool_calls", 1..=MOST_TOKENS)?,
+        "metadata": metadata(&fields)?,
+        "parallel_tool_calls": parallel,
+        "previous_response_id": previous,
+        "prompt_cache_key": fields.string("prompt_cache_key")?,
+        "reasoning": reasoning,
+        "safety_identifier": fields.string("safety_identifier")?,
+        "service_tier": "default",
+        "store": store,
+        "temperature": number("temperature"),
+        "text": text,
+        "tool_choice": fields.get("tool_choice").cloned().unwrap_or_else(|| json!("auto")),
+        "tools": tools.told,
+        "top_logprobs": top,
+        "top_p": number("top_p"),
+        "truncation": truncation,
+        "user": fields.string("user")?,
+    });
+    fields.string("service_tier")?;
     Ok(Parsed {
-        ask,
-        previous: fields.string("previous_response_id")?.map(str::to_owned),
-        instructions: fields.string("instructions")?.map(|text| Message::new("system", text)),
+        ask: Ask {
+            model,
+            input: Input::Tokens(Vec::new()),
+            sampling,
+            choices: 1,
+            bias: Vec::new(),
+            logprobs: logprobs.then_some(top),
+            max_tokens,
+            stop: Vec::new(),
+            ignore_eos: false,
+            output,
+            client,
+        },
+        conversation: Conversation {
+            messages: Vec::new(),
+            tools: tools.tools,
+            choice: tools.choice,
+            parallel,
+            variables,
+            continue_last: false,
+        },
+        instructions: instructions.map(str::to_owned),
         input,
-        echo,
+        previous: previous.map(str::to_owned),
+        custom: tools.custom,
+        logprobs,
         store,
-        stream: fields.boolean("stream")?.unwrap_or(false),
+        stream,
+        truncates: truncation == "auto",
+        told: told.as_object_mut().map(std::mem::take).unwrap_or_default(),
     })
 }
 
-fn tools(fields: &Fields<'_>) -> Result<Vec<Tool>, ApiError> {
-    let mut tools = Vec::new();
-    for tool in fields.objects("tools")? {
-        match tool.required_string("type")? {
-            "function" => tools.push(function(&tool)?),
-            kind => {
-                let what = format!(
-                    "is `{}`; this server runs no tools of its own: only `function` is possible",
-                    shown(kind)
-                );
-                return Err(tool.error("type", what).code("unsupported_tool"));
-            }
-        }
+/// The items to answer; a string is a user's message.
+fn input(fields: &Fields<'_>, limits: &RequestLimits) -> Result<Vec<Placed>, ApiError> {
+    if let Value::String(text) = fields.required("input")? {
+        return Ok(vec![Placed::message(Role::User, text)]);
     }
-    Ok(tools)
+    let count = fields.array("input")?.map_or(0, <[Value]>::len);
+    if count == 0 {
+        return Err(fields.error("input", "is empty, and must have at least one item"));
+    }
+    if count > limits.messages {
+        let what = format!("has {count} items, and may have {}", limits.messages);
+        return Err(fields.error("input", what));
+    }
+    let items = fields.objects("input")?.into_iter().enumerate();
+    items.map(|(index, item)| Placed::parse(&item, Some(index))).collect()
 }
 
-fn reasoning(fields: &Fields<'_>) -> Result<Map<String, Value>, ApiError> {
+/// Whether the answer is streamed.
+fn stream(fields: &Fields<'_>) -> Result<bool, ApiError> {
+    let stream = fields.boolean("stream")?.unwrap_or(false);
+    if let Some(options) = fields.object("stream_options")? {
+        if !stream {
+            return Err(fields.error("stream_options", "needs `stream` to be true"));
+        }
+        options.boolean("include_obfuscation")?;
+    }
+    Ok(stream)
+}
+
+/// What the answer is written in, and how the response tells it.
+fn text(fields: &Fields<'_>) -> Result<(OutputFormat, Value), ApiError> {
+    let text = fields.object("text")?;
+    let text = text.as_ref();
+    let verbosity = text.map(|t| t.choice("verbosity", &["low", "medium", "high"])).transpose()?.flatten();
+    let told = |format: Value| json!({"format": format, "verbosity": verbosity.unwrap_or("medium")});
+    let plain = || (OutputFormat::Text, told(json!({"type": "text"})));
+    let Some(format) = text.map(|t| t.object("format")).transpose()?.flatten() else { return Ok(plain()) };
+    let output = output_format(&format, None)?;
+    let told = match &output {
+        OutputFormat::Text => return Ok(plain()),
+        OutputFormat::Schema(schema) => told(json!({
+            "type": "json_schema",
+            "name": format.string("name")?,
+            "description": format.string("description")?,
+            "schema": schema,
+            // What is written always follows the schema.
+            "strict": true,
+        })),
+        OutputFormat::Json | OutputFormat::Regex(_) | OutputFormat::Grammar(_) => told(json!(format.map())),
+    };
+    Ok((output, told))
+}
+
+/// Variables for the chat template, and how the response tells what was asked for.
+fn reasoning(fields: &Fields<'_>) -> Result<(Map<String, Value>, Value), ApiError> {
     let mut variables = Map::new();
-    if let Some(reasoning) = fields.object("reasoning")? {
-        let efforts = ["none", "minimal", "low", "medium", "high", "xhigh"];
-        if let Some(effort) = reasoning.choice("effort", &efforts)? {
-            effort_variables(effort, &mut variables);
-        }
-        // Nobody writes summaries here: reasoning is told as it is.
-        let summaries = ["auto", "concise", "detailed"];
-        reasoning.choice("summary", &summaries)?;
-        reasoning.choice("generate_summary", &summaries)?;
+    let Some(reasoning) = fields.object("reasoning")? else {
+        return Ok((variables, json!({"effort": null, "summary": null})));
+    };
+    let efforts = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
+    let effort = reasoning.choice("effort", &efforts)?;
+    if let Some(effort) = effort {
+        effort_variables(effort, &mut variables);
     }
-    Ok(variables)
+    let summaries = ["auto", "concise", "detailed"];
+    let summary =
+        reasoning.choice("summary", &summaries)?.or(reasoning.choice("generate_summary", &summaries)?);
+    Ok((variables, json!({"effort": effort, "summary": summary})))
 }
 
-fn logprobs(fields: &Fields<'_>) -> Result<Option<usize>, ApiError> {
-    let top = fields.count("top_logprobs", 0..=20)?;
-    let included = fields.strings("include")?.contains(&"message.output_text.logprobs");
-    Ok((included || top.is_some_and(|n| n > 0)).then(|| top.unwrap_or(0)))
+fn include<'a>(fields: &Fields<'a>) -> Result<Vec<&'a str>, ApiError> {
+    let include = fields.strings("include")?;
+    match include.iter().position(|name| !INCLUDABLE.contains(name)) {
+        Some(i) => {
+            let what = format!("must be one of: {}", INCLUDABLE.join(", "));
+            Err(fields.error(&format!("include[{i}]"), what).code("invalid_value"))
+        }
+        None => Ok(include),
+    }
 }
 
-fn output(fields: &Fields<'_>) -> Result<OutputFormat, ApiError> {
-    let Some(text) = fields.object("text")? else { return Ok(OutputFormat::Text) };
-    text.choice("verbosity", &["low", "medium", "high"])?;
-    let Some(format) = text.object("format")? else { return Ok(OutputFormat::Text) };
-    output_format(&format, None)
-}
-
-/// Up to 16 pairs of short strings, which are told again.
-fn metadata(fields: &Fields<'_>) -> Result<(), ApiError> {
-    let Some(metadata) = fields.object("metadata")? else { return Ok(()) };
-    if metadata.map().len() > 16 {
-        return Err(fields.error("metadata", "has more than 16 entries"));
+/// Up to 16 pairs, with keys of up to 64 characters and values of up to 512.
+fn metadata(fields: &Fields<'_>) -> Result<Value, ApiError> {
+    let Some(metadata) = fields.object("metadata")? else { return Ok(json!({})) };
+    let count = metadata.map().len();
+    if count > 16 {
+        return Err(fields.error("metadata", format!("has {count} pairs, and may have 16")));
     }
     for key in metadata.map().keys() {
-        let value = metadata.string(key)?.unwrap_or_default();
-        if key.len() > 64 || value.len() > 512 {
-            return Err(metadata.error(key, "has a key beyond 64 bytes or a value beyond 512"));
+        if key.chars().count() > 64 {
+            return Err(metadata.error(key, "is a key of more than 64 characters"));
+        }
+        if metadata.required_string(key)?.chars().count() > 512 {
+            return Err(metadata.error(key, "has more than 512 characters"));
         }
     }
-    Ok(())
+    Ok(Value::Object(metadata.map().clone()))
 }
