@@ -20,6 +20,11 @@ pub struct Stack {
     /// Sequences that a replica runs at once unless it is told otherwise: on chips of at least 94 GB or Hopper's
     /// speed, and on smaller ones (vLLM's defaults by device).
     pub sequences: (f64, f64),
+    /// Sequences that a replica runs at once while it guesses tokens, unless it is told otherwise.
+    pub guessing: f64,
+    /// Bytes of a device that it leaves to activations and graphs, for each token of its largest step; else it takes
+    /// nine tenths of the device.
+    pub reserved: Option<f64>,
     /// Whether it stores the cache of FP8 and FP4 models in FP8 unless told otherwise.
     pub small_cache: bool,
 }
@@ -36,6 +41,8 @@ impl Stack {
             half_only: false,
             cpu_only: false,
             sequences: (1024.0, 256.0),
+            guessing: f64::INFINITY,
+            reserved: None,
             small_cache: false,
         };
         match server.name.as_str() {
@@ -47,7 +54,15 @@ impl Stack {
             "composer" | "internevo" => Stack { attention: (0.5, 1.0), ..server },
             // Scores go through memory, and all-reduces wait for each other (arXiv:2205.05198).
             "megatron-2022" => Stack { attention: (0.5, 0.5), exposed: 1.0, ..server },
-            "sglang" => Stack { sequences: (1024.0, 1024.0), ..server },
+            // Intel's measurements store it in FP8: else their batches would not fit.
+            "gaudi" => Stack { small_cache: true, ..server },
+            // Its `server_args.py` reserves 1.5 MiB a token of a step, and lets 48 sequences guess.
+            "sglang" => Stack {
+                sequences: (1024.0, 1024.0),
+                guessing: 48.0,
+                reserved: Some(1.5 * f64::from(1u32 << 20)),
+                ..server
+            },
             "vllm-ascend" => Stack { sequences: (1024.0, 1024.0), ..server },
             _ => server,
         }

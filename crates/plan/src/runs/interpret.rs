@@ -173,7 +173,10 @@ fn inference(
     const TENSOR_FLAGS: [&str; 5] = ["-tp ", "-tp=", "--tp-size ", "--tensor-parallel-size ", "--tp_size "];
     tensor = tensor.or_else(|| TENSOR_FLAGS.iter().find_map(|f| number_after(&command, f)));
     if command.contains("speculative") {
-        speculation = f64::max(speculation, 3.0);
+        const GUESSES: [&str; 2] = ["--speculative-num-steps ", "\"num_speculative_tokens\":"];
+        let said =
+            GUESSES.iter().find_map(|f| number_after(text(row, "variant"), f).or(number_after(&command, f)));
+        speculation = f64::max(speculation, said.unwrap_or(3.0));
     }
     // "DEP8": attention is copied on 8 devices, experts are spread over them.
     if let Some(n) = number_after(note, "DEP") {
@@ -228,6 +231,7 @@ fn inference(
         output: row.osl.filter(|n| *n > 0.0).unwrap_or(if kind == Kind::Serve { 128.0 } else { 0.0 }),
         concurrency,
         burst: figure_requests.or(requests).filter(|_| concurrency.is_none()),
+        varied: notes.contains("ShareGPT"),
         rate,
         prefix_hit: hit.map_or(0.0, |h| (h / 100.0).clamp(0.0, 1.0)),
         speculation,
