@@ -15,6 +15,9 @@ pub struct Stack {
     pub exposed: f64,
     /// Keeps products in half precision whatever the weights' format, in kernels written for consumer cards.
     pub half_only: bool,
+    /// Whether it hands a GPU all kernels of a step at once, as llama.cpp does with CUDA since 2024 and with fewer, fused
+    /// kernels since 2025; else one by one.
+    pub graphs: bool,
     /// Runs on the CPU cores of a chip whose data sheet speaks of its GPU.
     pub cpu_only: bool,
     /// Sequences that a replica runs at once unless it is told otherwise: on chips of at least 94 GB or Hopper's
@@ -39,6 +42,7 @@ impl Stack {
             attention: (1.0, 1.0),
             exposed: 0.5,
             half_only: false,
+            graphs: true,
             cpu_only: false,
             sequences: (1024.0, 256.0),
             guessing: f64::INFINITY,

@@ -47,7 +47,7 @@ impl Efficiencies {
 
     /// The same of programs that run a model for one user.
     pub const LOCAL_PRIOR: [f64; Self::COUNT] =
-        [0.85, 0.85, 40e-6, 2e-3, 10e-6, 0.6, 0.5, 0.6, 0.75, 0.9, 0.6, 1.1, 0.25, 5.0, 0.55];
+        [0.85, 0.92, 20e-6, 2e-3, 10e-6, 0.6, 0.5, 0.6, 0.75, 0.9, 0.6, 1.1, 0.25, 5.0, 0.55];
 
     /// How much each varies, as a standard deviation of its logarithm.
     pub const SPREADS: [f64; Self::COUNT] =
@@ -173,6 +173,8 @@ impl Deployment<'_> {
         } else {
             device.peak * e.products
         };
+        // llama.cpp's limit is eight columns.
+        let rate = if tokens <= 8.0 { rate.min(device.vectors) } else { rate };
         let mut compute = 2.0 * model.dense * tokens
             / shard
             / if outside >= 16.0 { device.half * e.products } else { rate };
@@ -229,7 +231,7 @@ impl Deployment<'_> {
                 / device.bandwidth,
             attention,
             communication,
-            launches: model.layers * e.launch_s * model.kernels(),
+            launches: model.layers * e.launch_s * model.kernels() * device.launch,
             scheduling: e.scheduling_s * stack.scheduling,
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::words::{number_after, number_before};
+use super::words::{number_after, number_before, year};
 use super::{Client, Job, Kind, Measured, Quantity, Row, Setup};
 use crate::chips::{Catalog, Chip};
 use crate::model::Model;
@@ -49,7 +49,10 @@ pub fn interpret(row: &Row, chips: &Catalog) -> Result<(Job, Measured), Skip> {
         format.weight_bits = 8.0 * gib * f64::from(1u32 << 30) / model.total();
     }
     let chips = row.count.filter(|n| n.is_finite() && *n > 0.0).ok_or_else(|| skip("no `count` of chips"))?;
-    let stack = Stack::named(stack(row));
+    let mut stack = Stack::named(stack(row));
+    if let Some(year) = year(row.notes.as_deref().unwrap_or("")) {
+        stack.graphs = year >= 2025.0;
+    }
     let (setup, measured) = match kind {
         Kind::Train => training(row, &model, chips, &format)?,
         _ => inference(row, kind, &model, &chip, chips)?,
@@ -62,7 +65,13 @@ fn chip(row: &Row, chips: &Catalog) -> Result<Arc<Chip>, Skip> {
     let mut problem = None;
     for name in names.into_iter().flatten() {
         match chips.find(name) {
-            Ok(chip) => return Ok(Arc::new(chip.clone())),
+            Ok(chip) => {
+                let mut chip = chip.clone();
+                // A processor's memory is what its owner put in.
+                let other = size(row, "memory_gb_per_s");
+                chip.memory.bandwidth_gb_s = other.or(chip.memory.bandwidth_gb_s);
+                return Ok(Arc::new(chip));
+            }
             Err(e) => problem = problem.or(Some(e.to_string())),
         }
     }
