@@ -188,7 +188,9 @@ impl Deployment<'_> {
             let reached = 1.0 - (1.0 - m.per_token / m.count).powf(routed / microbatches);
             bytes += microbatches * e.grouped.sqrt() * model.experts() * reached * weight / devices;
         }
-        let memory = bytes / (device.bandwidth * e.bandwidth);
+        // Beyond those columns, unpacking for matrix units takes as long as fourteen of them do.
+        let unpacking = if tokens > 8.0 { 14.0 * 2.0 * (bytes / weight) / device.vectors } else { 0.0 };
+        let memory = (bytes / (device.bandwidth * e.bandwidth)).max(unpacking);
 
         let seen = step.context;
         let attention_flops = model.attention_flops(seen, step.decoding) * tokens / shard;

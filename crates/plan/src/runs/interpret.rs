@@ -105,6 +105,7 @@ fn stack(row: &Row) -> &str {
         ("ik_llama", "ik_llama"),
         ("gpu-benchmarks-on-llm-inference", "llama.cpp"),
         ("ggml-org", "llama.cpp"),
+        ("llama.cpp, vulkan", "llama.cpp-vulkan"),
         ("llama.cpp", "llama.cpp"),
         ("chitu", "chitu"),
         ("sglang", "sglang"),
