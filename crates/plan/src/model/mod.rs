@@ -122,7 +122,7 @@ impl Model {
     /// around attention, a dozen; an indexer ten more.
     pub fn kernels(&self) -> f64 {
         let has = |what: bool, count: f64| if what { count / 12.0 } else { 0.0 };
-        1.0 + has(self.mixture.is_some(), 6.0) + has(self.latent, 12.0) + has(self.sparse.is_some(), 10.0)
+        1.0 + has(self.mixture.is_some(), 6.0) + has(self.latent, 24.0) + has(self.sparse.is_some(), 10.0)
     }
 
     /// Operations of training on one token of a sequence of `length`: forward and twice that backward, causal.

@@ -93,6 +93,10 @@ impl Device {
             half *= compute;
             bandwidth *= memory * unpacked;
         }
+        if format.name.ends_with("-fp8a") && chip.peak_dense_tops.fp4.is_none() {
+            // Four bits become FP8 by vector units, where no instruction does it.
+            vectors = chip.peak_dense_tops.fp32.map_or(f64::INFINITY, |f| 0.35e12 * f);
+        }
         let attention = half * if hopper { stack.attention.0 } else { stack.attention.1 };
         // Without a link of their own chips talk through the host, at about 0.8 of its link.
         let host = chip.host_link.gb_s_per_direction.map_or(25.0, |h| 0.8 * h);

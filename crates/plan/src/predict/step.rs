@@ -92,6 +92,9 @@ impl Efficiencies {
     }
 }
 
+/// Rows at which experts' products have half of what few rows cost: two tiles.
+const ROWS: f64 = 256.0;
+
 /// What one step holds, over all devices.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {
@@ -174,7 +177,8 @@ impl Deployment<'_> {
             device.peak * e.products
         };
         // llama.cpp's limit is eight columns.
-        let rate = if tokens <= 8.0 { rate.min(device.vectors) } else { rate };
+        let few = stack.local && tokens <= 8.0;
+        let rate = if few { rate.min(device.vectors) } else { rate };
         let mut compute = 2.0 * model.dense * tokens
             / shard
             / if outside >= 16.0 { device.half * e.products } else { rate };
@@ -184,12 +188,15 @@ impl Deployment<'_> {
         if let Some(m) = &model.mixture {
             let routed = if layout.expert_parallel { step.tokens } else { tokens };
             let devices = layout.expert_devices();
-            compute += e.grouped * 2.0 * model.active_experts() * routed / devices / rate;
+            // Tiles are filled the better, and experts' shares are the more even, the more rows an expert has.
+            let rows = routed * m.per_token / m.count;
+            let grouped = 1.0 + (e.grouped - 1.0).max(0.0) * ROWS / (ROWS + rows);
+            compute += grouped * 2.0 * model.active_experts() * routed / devices / rate;
             let reached = 1.0 - (1.0 - m.per_token / m.count).powf(routed / microbatches);
             bytes += microbatches * e.grouped.sqrt() * model.experts() * reached * weight / devices;
         }
         // Beyond those columns, unpacking for matrix units takes as long as fourteen of them do.
-        let unpacking = if tokens > 8.0 { 14.0 * 2.0 * (bytes / weight) / device.vectors } else { 0.0 };
+        let unpacking = if few { 0.0 } else { 14.0 * 2.0 * (bytes / weight) / device.vectors };
         let memory = (bytes / (device.bandwidth * e.bandwidth)).max(unpacking);
 
         let seen = step.context;
