@@ -50,7 +50,9 @@ impl Stack {
             small_cache: false,
         };
         match server.name.as_str() {
-            "llama.cpp" | "llama.cpp-vulkan" | "ollama" => Stack { scheduling: 0.05, local: true, half_only: true, ..server },
+            "llama.cpp" | "llama.cpp-vulkan" | "ollama" => {
+                Stack { scheduling: 0.05, local: true, half_only: true, ..server }
+            }
             "ik_llama" => Stack { scheduling: 0.05, local: true, cpu_only: true, ..server },
             "autarky" => Stack { scheduling: 0.02, local: true, cpu_only: true, ..server },
             "trtllm" => Stack { sequences: (2048.0, 2048.0), small_cache: true, ..server },
