@@ -8,7 +8,8 @@
 //!
 //! Module map: `matrix` symmetric matrices · `sample` a job in numbers · `kernel` how much two jobs have in common ·
 //! `regression` the corrections · `search` the efficiencies and the kernel's scales · `cross` what is left out and how
-//! well it is predicted · `agreement` how near published runs are to each other · `stored` the result, a file of the tree · `predictor` all of it in use.
+//! well it is predicted · `agreement` how near published runs are to each other · `stored` the result, a file of the
+//! tree · `predictor` all of it in use.
 
 mod agreement;
 mod cross;
