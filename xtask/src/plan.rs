@@ -7,7 +7,10 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use autarky_plan::fit::{CrossReport, CrossRow, Effort, Fits, LeftOut, cross_validate, refit};
+use autarky_plan::fit::{
+    Alike, CrossReport, CrossRow, Effort, Fits, LeftOut, Replicate, cross_validate, documents_of, refit,
+    replicates,
+};
 use autarky_plan::runs::Kind;
 use clap::Args;
 
@@ -52,7 +55,7 @@ pub(crate) fn run(root: &Path, args: &PlanArgs) -> Result<()> {
         let mut intervals = documents.intervals(SHARE);
         intervals.extend(chips.intervals(SHARE));
         fits.intervals = intervals;
-        let text = report(&documents, &chips, args);
+        let text = report(&documents, &chips, args) + &agreement(&documents)?;
         println!("{text}");
         fs::write(root.join("bench/receipts/plan-accuracy.md"), text)?;
         fs::write(root.join("bench/receipts/plan-accuracy.csv"), rows(&documents, &chips))?;
@@ -148,6 +151,46 @@ fn summary(documents: &CrossReport, chips: &CrossReport) -> String {
         );
     }
     out
+}
+
+/// What other documents say of the runs that they measured, too, beside what we say.
+fn agreement(report: &CrossReport) -> Result<String> {
+    let mut out = String::from(
+        "\n## How well the published runs agree with each other\n\n\
+         Runs that another document measured, too: the same model, format, chips, software, cut and load, to a twentieth \
+         (*same*), or the same model, format and chip with sizes within a factor of 2, scaled by what our physics say of \
+         both (*nearly*). Each is foretold by the mean of the other documents' figures, by logarithm; beside it, what we \
+         say of these very runs without their document. No predictor can be sure to be nearer than published runs are to \
+         each other.\n\n\
+         | alike | kind | runs | pairs with a document | documents | median, by others | 90th | their ratio | median, ours | 90th |\n\
+         | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
+    );
+    for (alike, name) in [(Alike::Same, "same"), (Alike::Nearly, "nearly")] {
+        let all = replicates(report, alike)?;
+        for kind in Kind::ALL.into_iter().map(Some).chain([None]) {
+            let of: Vec<&Replicate> = all.iter().filter(|r| kind.is_none_or(|k| r.kind == k)).collect();
+            if of.is_empty() {
+                continue;
+            }
+            let mut others: Vec<f64> = of.iter().map(|r| relative(r.others)).collect();
+            let mut ours: Vec<f64> = of.iter().map(|r| relative(r.ours)).collect();
+            let (median, tail) = (quantile(&mut others, 0.5), quantile(&mut others, 0.9));
+            let _ = writeln!(
+                out,
+                "| {name} | {} | {} | {} | {} | {:.1} % | {:.1} % | {:.1} | {:.1} % | {:.1} % |",
+                kind.map_or("all", Kind::name),
+                of.len(),
+                of.iter().map(|r| r.count).sum::<usize>(),
+                documents_of(of.iter().copied()),
+                100.0 * median,
+                100.0 * tail,
+                tail / median,
+                100.0 * quantile(&mut ours, 0.5),
+                100.0 * quantile(&mut ours, 0.9),
+            );
+        }
+    }
+    Ok(out)
 }
 
 fn report(documents: &CrossReport, chips: &CrossReport, args: &PlanArgs) -> String {

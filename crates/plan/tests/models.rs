@@ -129,3 +129,16 @@ fn errors_say_what_is_near_and_what_is_missing() {
         assert!(error.contains(word), "{error}");
     }
 }
+
+/// Checkpoints with few bits an expert keep the rest wider: gpt-oss-120b is 60.8 GiB (arXiv:2508.10925, table 1).
+#[test]
+fn experts_alone_have_few_bits() {
+    let format = autarky_plan::predict::Format::named("fp4w").expect("a format");
+    let sparse = Model::open("openai/gpt-oss-120b").expect("a model");
+    let gib = format.model_bytes(&sparse) / f64::from(1u32 << 30);
+    assert!((gib / 60.8 - 1.0).abs() < 0.06, "{gib} GiB");
+    assert_eq!(format.outside_bits(&sparse), 16.0);
+    let dense = Model::open("Qwen/Qwen3-32B").expect("a model");
+    assert_eq!(format.outside_bits(&dense), format.weight_bits);
+    assert_eq!(format.model_bytes(&dense), dense.total() * format.weight_bytes());
+}

@@ -193,7 +193,7 @@ proptest! {
         let layout = Layout { devices: 16.0, tensor: 2f64.powi(tensor), pipeline: 1.0, expert_parallel: spread && name == DEEPSEEK };
         let deployment = Deployment::new(&model, &chip, &format, &stack, layout).expect("figures");
         let load = Load {
-            input, output, concurrency: Some(2f64.powi(clients)), burst: None, rate: None, prefix_hit: 0.0,
+            input, output, concurrency: Some(2f64.powi(clients)), burst: None, varied: false, rate: None, prefix_hit: 0.0,
             speculation: 0.0, max_sequences: None, disaggregated: false,
         };
         let e: Efficiencies = predictor().efficiencies();

@@ -36,6 +36,8 @@ pub struct Chip {
     pub on_chip_memory_mb: Option<f64>,
     /// Devices that software sees in one chip, where they are several.
     pub dies: Option<u8>,
+    /// Cores of a processor.
+    pub cores: Option<u16>,
     /// Total Processing Performance as it is stated; [`Chip::tpp`] computes it.
     pub tpp: Option<f64>,
     /// The data type that it comes from.

@@ -8,8 +8,10 @@
 //!
 //! Module map: `matrix` symmetric matrices · `sample` a job in numbers · `kernel` how much two jobs have in common ·
 //! `regression` the corrections · `search` the efficiencies and the kernel's scales · `cross` what is left out and how
-//! well it is predicted · `stored` the result, a file of the tree · `predictor` all of it in use.
+//! well it is predicted · `agreement` how near published runs are to each other · `stored` the result, a file of the
+//! tree · `predictor` all of it in use.
 
+mod agreement;
 mod cross;
 mod kernel;
 mod matrix;
@@ -19,6 +21,7 @@ mod sample;
 mod search;
 mod stored;
 
+pub use agreement::{Alike, Replicate, documents_of, replicates};
 pub use cross::{CrossReport, CrossRow, LeftOut, cross_validate};
 pub use kernel::Kernel;
 pub use predictor::{Basis, Prediction, Predictor};

@@ -143,6 +143,7 @@ pub(crate) fn physics(job: &Job, logs: &[f64]) -> Result<Physics, &'static str> 
             let (rate, in_flight, slots, prompts, time) = run.rate(&e);
             let ideal = Efficiencies {
                 products: 1.0,
+                small: 1.0,
                 bandwidth: 1.0,
                 launch_s: 0.0,
                 scheduling_s: 0.0,

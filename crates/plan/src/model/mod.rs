@@ -117,6 +117,14 @@ impl Model {
             .sum()
     }
 
+    /// Kernels of a layer, against a dense one's dozen with grouped heads: routing, sorting and joining experts add six;
+    /// latent attention, with its two projections down, their norms and the two products that its absorbed form puts
+    /// around attention, a dozen; an indexer ten more.
+    pub fn kernels(&self) -> f64 {
+        let has = |what: bool, count: f64| if what { count / 12.0 } else { 0.0 };
+        1.0 + has(self.mixture.is_some(), 6.0) + has(self.latent, 24.0) + has(self.sparse.is_some(), 10.0)
+    }
+
     /// Operations of training on one token of a sequence of `length`: forward and twice that backward, causal.
     pub fn training_flops(&self, length: f64) -> f64 {
         6.0 * self.active() + 3.0 * self.attention_flops(length / 2.0, false)

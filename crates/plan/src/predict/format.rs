@@ -1,6 +1,7 @@
 //! How numbers are stored and multiplied.
 
 use crate::chips::{Chip, DataType};
+use crate::model::Model;
 
 /// The arithmetic that a format runs in, where a chip has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +74,27 @@ impl Format {
     /// Bytes of a weight.
     pub fn weight_bytes(&self) -> f64 {
         self.weight_bits / 8.0
+    }
+
+    /// Bits of a weight of `model` outside its experts. Checkpoints whose experts have fewer than six bits leave the
+    /// rest in half precision (gpt-oss, Kimi-K2, NVFP4 of DeepSeek's), or in INT8 where activations are INT8; GGUF
+    /// files' sizes are averages over everything.
+    pub fn outside_bits(&self, model: &Model) -> f64 {
+        if model.mixture.is_none() || self.weight_bits >= 6.0 || self.name.starts_with("gguf") {
+            return self.weight_bits;
+        }
+        match self.compute {
+            Compute::Half | Compute::Fp8 => 16.0,
+            Compute::Int8 => 8.1,
+            Compute::Fp4 if model.latent => 16.0,
+            Compute::Fp4 => self.weight_bits,
+        }
+    }
+
+    /// Bytes of all weights of `model`.
+    pub fn model_bytes(&self, model: &Model) -> f64 {
+        let experts = model.experts();
+        (experts * self.weight_bits + (model.total() - experts) * self.outside_bits(model)) / 8.0
     }
 
     /// Peaks of `chip` in operations/s: of products in this format, and of half precision, in which attention runs.

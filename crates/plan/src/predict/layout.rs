@@ -24,11 +24,18 @@ pub struct Device {
     pub network: f64,
     /// Part of tensor parallelism's messages in training that no computing hides.
     pub exposed: f64,
+    /// Time of a launch, against one of many that a GPU was handed at once.
+    pub launch: f64,
+    /// Operations/s of products of a few vectors with quantized weights, where software does them without matrix units.
+    pub vectors: f64,
     /// Devices in a scale-up domain.
     pub domain: f64,
     /// Devices in one chip as it is counted.
     pub per_chip: f64,
 }
+
+/// Microseconds a layer that a GPU takes to start kernels which it was handed at once.
+const LAUNCHED: f64 = 20.0;
 
 impl Device {
     /// The device that `stack` sees on `chip` with a model in `format`; the missing figure's name where one is needed.
@@ -38,31 +45,57 @@ impl Device {
         let per_chip = f64::from(chip.dies.unwrap_or(1).max(1));
         let big = chip.class.is_datacentre() && !chip.class.is_cpu();
         let hopper = big && chip.peak_dense_tops.fp8.is_some();
+        // A barrier after each of some twenty ops takes about a tenth of a microsecond a core.
+        let barriers = |cores: f64| 2.0 * cores / LAUNCHED;
+        let (mut launch, mut vectors) = (1.0, f64::INFINITY);
         if chip.class.is_cpu() {
             // Sustained shares of what data sheets list, by ik_llama.cpp on an EPYC 9355 and a Ryzen 7950X.
             peak *= 0.6;
             half *= 0.05;
-            bandwidth *= 0.68;
+            bandwidth *= 0.8;
+            launch = barriers(f64::from(chip.cores.unwrap_or(16)));
         } else if stack.cpu_only {
-            // Cores draw about 130 of 400 GB/s on an M2 Max, and reach 2 of 13.6 TFLOP/s.
-            bandwidth *= 0.37;
+            // Cores draw about 115 of 400 GB/s on an M2 Max, and reach 2 of 13.6 TFLOP/s.
+            bandwidth *= 0.31;
             peak *= 0.17;
             half *= 0.17;
+            launch = barriers(8.0);
         } else if stack.half_only {
+            // Some thirty kernels a layer, one by one: 3 µs each on a GPU of its own, 5 with Metal.
+            launch = match chip.vendor.as_str() {
+                "Apple" => 170.0 / LAUNCHED,
+                "NVIDIA" if stack.graphs => 1.0,
+                _ => 90.0 / LAUNCHED,
+            };
+            // Up to eight columns are multiplied by vector units, which unpack the weights, too.
+            if format.weight_bits < 12.0 && !matches!(chip.class, Class::DesktopSoc | Class::LaptopSoc) {
+                vectors = chip.peak_dense_tops.fp32.map_or(f64::INFINITY, |f| 0.35e12 * f);
+            }
             peak = peak.min(half);
             let (compute, memory) = match () {
                 // Instructions of the generation before reach some 60 % of Hopper's peak (arXiv:2402.13499).
-                () if hopper => (0.25, 0.65),
-                () if big => (0.42, 0.6),
+                // Nor do kernels for consumer cards keep enough of HBM busy.
+                () if hopper => (0.25, 0.66),
+                () if big => (0.42, 0.66),
                 () if chip.class == Class::WorkstationGpu => (0.6, 1.0),
-                () if matches!(chip.class, Class::DesktopSoc | Class::LaptopSoc) => (0.8, 0.9),
+                () if matches!(chip.class, Class::DesktopSoc | Class::LaptopSoc) => (0.8, 1.0),
                 () => (1.0, 1.0),
             };
             // Quantized weights are widened on the way.
-            let (widened, unpacked) = if format.weight_bits < 12.0 { (0.82, 0.86) } else { (1.0, 1.0) };
+            // Blocks with one scale (Q4_0, Q8_0) are widened in fewer instructions than those of K- and I-quants.
+            let plain = format.name.ends_with("_0") || format.name.ends_with("_1");
+            let (widened, unpacked) = match () {
+                () if format.weight_bits >= 12.0 => (1.0, 1.0),
+                () if plain => (0.92, 0.95),
+                () => (0.82, 0.95),
+            };
             peak *= compute * widened;
             half *= compute;
             bandwidth *= memory * unpacked;
+        }
+        if format.name.ends_with("-fp8a") && chip.peak_dense_tops.fp4.is_none() {
+            // Four bits become FP8 by vector units, where no instruction does it.
+            vectors = chip.peak_dense_tops.fp32.map_or(f64::INFINITY, |f| 0.35e12 * f);
         }
         let attention = half * if hopper { stack.attention.0 } else { stack.attention.1 };
         // Without a link of their own chips talk through the host, at about 0.8 of its link.
@@ -83,6 +116,8 @@ impl Device {
             link: link / per_chip,
             network,
             exposed: stack.exposed,
+            launch,
+            vectors: vectors / per_chip,
             domain: f64::from(chip.interconnect.max_scale_up_devices.unwrap_or(8).max(1)) * per_chip,
             per_chip,
         })

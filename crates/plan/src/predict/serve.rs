@@ -13,6 +13,8 @@ pub struct Load {
     pub concurrency: Option<f64>,
     /// Requests that are sent at once, where the run is one burst.
     pub burst: Option<f64>,
+    /// Whether answers are of many lengths, as people's are: the longest then run on in an ever smaller batch.
+    pub varied: bool,
     /// Requests/s that arrive.
     pub rate: Option<f64>,
     /// Share of a prompt whose cache is there already.
@@ -50,6 +52,7 @@ pub struct Serving {
 const CHUNK: f64 = 8192.0;
 /// What servers leave of a device's memory.
 const USABLE: f64 = 0.9;
+const GIB: f64 = (1u64 << 30) as f64;
 
 /// Bytes of a number of cache.
 fn cache_bytes(format: &Format, stack: &Stack) -> f64 {
@@ -64,10 +67,17 @@ impl Deployment<'_> {
         let Deployment { model, format, stack, device, layout, big } = self;
         let replicas = layout.replicas();
         let bytes = cache_bytes(format, stack);
-        let weights =
-            model.total() * format.weight_bytes() * if layout.expert_parallel { 1.0 } else { replicas };
+        let weights = format.model_bytes(model) * if layout.expert_parallel { 1.0 } else { replicas };
         let memory = device.memory * layout.devices;
-        let free = (memory * USABLE - weights).max(memory * 0.02);
+        let usable = match stack.reserved {
+            // Steps of twice the tokens where there is room, and some 2 GiB of graphs and buffers.
+            Some(bytes) => {
+                let chunk = if device.memory > 160.0 * GIB { 2.0 * CHUNK } else { CHUNK };
+                layout.devices * (device.memory - bytes * chunk - 2.0 * GIB)
+            }
+            None => memory * USABLE,
+        };
+        let free = (usable - weights).max(memory * 0.02);
         // Tensor ranks beyond the heads hold copies.
         let copies = (layout.tensor / model.kv_heads).max(1.0);
         let sequence = model.cache(load.input + 0.6 * load.output) * bytes * copies;
@@ -75,19 +85,18 @@ impl Deployment<'_> {
 
         let wanted = load.concurrency.or(load.burst).unwrap_or(1024.0 * replicas);
         let default = if *big { stack.sequences.0 } else { stack.sequences.1 };
+        let default = if load.speculation > 0.0 { default.min(stack.guessing) } else { default };
         let most = slots.min(load.max_sequences.unwrap_or(default) * replicas);
         let batch = smooth_min(wanted, most).max(1.0);
 
-        let decode = self.step(
-            e,
-            &Step {
-                tokens: batch * (1.0 + 0.7 * load.speculation),
-                sequences: batch,
-                context: load.input + load.output / 2.0,
-                decoding: true,
-                cache_bytes: bytes,
-            },
-        );
+        let answers = Step {
+            tokens: batch * (1.0 + 0.7 * load.speculation),
+            sequences: batch,
+            context: load.input + load.output / 2.0,
+            decoding: true,
+            cache_bytes: bytes,
+        };
+        let decode = self.step(e, &answers);
         let new = load.input * (1.0 - load.prefix_hit);
         let prefill_tokens = (CHUNK * replicas).min(new * batch).max(1.0);
         let prefill = self.step(
@@ -108,8 +117,13 @@ impl Deployment<'_> {
         // Apart, the slower of the two sides decides, and neither has all devices.
         let per_token_s = if load.disaggregated { 1.4 * decoding.max(prompts) } else { decoding + prompts };
         let mut output_per_s = batch / per_token_s;
-        if let Some(requests) = load.burst.filter(|n| load.concurrency.is_none() && *n < 5.0 * batch) {
-            output_per_s *= requests / (requests + e.ends * batch);
+        if let Some(requests) = load.burst.filter(|_| load.concurrency.is_none()) {
+            // A step takes as long as its weights take however few sequences are left.
+            let few = Step { tokens: 0.1 * batch, sequences: 0.1 * batch, ..answers };
+            let more = if load.varied { e.ends } else { 0.5 * (1.0 - batch / requests).max(0.0) };
+            let last = more * load.output * self.step(e, &few).total() / accepted;
+            let tokens = requests * load.output;
+            output_per_s = tokens / (tokens / output_per_s + last);
         }
         if let Some(rate) = load.rate.filter(|r| *r > 0.0) {
             output_per_s = harsh_min(output_per_s, rate * load.output);

@@ -1,11 +1,11 @@
 //! One step of inference: a batch goes through all layers once.
 
-use super::Deployment;
+use super::{Compute, Deployment};
 
 /// What fitting learns of inference. Shares are of the data sheet's figure.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Efficiencies {
-    /// Share of the peak that products reach.
+    /// Share of the half-precision peak that products reach.
     pub products: f64,
     /// Share of the bandwidth that weights and cache are read at.
     pub bandwidth: f64,
@@ -25,7 +25,7 @@ pub struct Efficiencies {
     pub accepted: f64,
     /// Share of the memory left by weights that the cache can use.
     pub cache: f64,
-    /// Batches' worth of time that a burst loses at its two ends.
+    /// Answers' worth of small steps at the end of a burst whose answers are of many lengths.
     pub ends: f64,
     /// Time of experts' products, against dense ones of the same operations: their rows are few and uneven.
     pub grouped: f64,
@@ -33,23 +33,25 @@ pub struct Efficiencies {
     pub latent: f64,
     /// Bytes of memory traffic between products, for each layer, token and two hidden numbers.
     pub traffic: f64,
+    /// Share of the 8-bit or 4-bit peak that products reach, conversions included.
+    pub small: f64,
 }
 
 impl Efficiencies {
     /// How many there are.
-    pub const COUNT: usize = 14;
+    pub const COUNT: usize = 15;
 
     /// What is expected before any run is looked at.
     pub const PRIOR: [f64; Self::COUNT] =
-        [0.65, 0.65, 12e-6, 2e-3, 10e-6, 0.6, 0.5, 0.35, 0.75, 0.9, 0.6, 1.8, 0.25, 5.0];
+        [0.65, 0.65, 12e-6, 2e-3, 10e-6, 0.6, 0.5, 0.35, 0.75, 0.9, 7.0, 1.8, 0.25, 5.0, 0.55];
 
     /// The same of programs that run a model for one user.
     pub const LOCAL_PRIOR: [f64; Self::COUNT] =
-        [0.85, 0.85, 40e-6, 2e-3, 10e-6, 0.6, 0.5, 0.6, 0.75, 0.9, 0.6, 1.1, 0.25, 5.0];
+        [0.85, 0.92, 20e-6, 2e-3, 10e-6, 0.6, 0.5, 0.6, 0.75, 0.9, 0.6, 1.1, 0.25, 5.0, 0.55];
 
     /// How much each varies, as a standard deviation of its logarithm.
     pub const SPREADS: [f64; Self::COUNT] =
-        [0.3, 0.15, 0.4, 0.5, 0.3, 0.3, 0.3, 0.3, 0.3, 0.2, 0.2, 0.3, 0.3, 0.3];
+        [0.3, 0.15, 0.4, 0.5, 0.3, 0.3, 0.3, 0.3, 0.3, 0.2, 0.2, 0.3, 0.3, 0.3, 0.25];
 
     /// From logarithms.
     pub fn from_logs(logs: &[f64; Self::COUNT]) -> Efficiencies {
@@ -68,6 +70,7 @@ impl Efficiencies {
             grouped,
             latent,
             traffic,
+            small,
         ] = logs.map(f64::exp);
         Efficiencies {
             products,
@@ -84,9 +87,13 @@ impl Efficiencies {
             grouped,
             latent,
             traffic,
+            small,
         }
     }
 }
+
+/// Rows at which experts' products have half of what few rows cost: two tiles.
+const ROWS: f64 = 256.0;
 
 /// What one step holds, over all devices.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -163,19 +170,34 @@ impl Deployment<'_> {
         let tokens = step.tokens / replicas;
         let weight = format.weight_bytes();
 
-        let mut flops = 2.0 * model.dense * tokens / shard;
+        let outside = format.outside_bits(model);
+        let rate = if format.compute != Compute::Half && device.peak > device.half {
+            device.peak * e.small
+        } else {
+            device.peak * e.products
+        };
+        // llama.cpp's limit is eight columns.
+        let few = stack.local && tokens <= 8.0;
+        let rate = if few { rate.min(device.vectors) } else { rate };
+        let mut compute = 2.0 * model.dense * tokens
+            / shard
+            / if outside >= 16.0 { device.half * e.products } else { rate };
         // Each stage of a pipeline reads its weights once for every microbatch, of which there are as many as stages.
         let microbatches = if step.decoding { layout.pipeline } else { 1.0 };
-        let mut bytes = microbatches * model.dense * weight / shard;
+        let mut bytes = microbatches * model.dense * outside / 8.0 / shard;
         if let Some(m) = &model.mixture {
             let routed = if layout.expert_parallel { step.tokens } else { tokens };
             let devices = layout.expert_devices();
-            flops += e.grouped * 2.0 * model.active_experts() * routed / devices;
+            // Tiles are filled the better, and experts' shares are the more even, the more rows an expert has.
+            let rows = routed * m.per_token / m.count;
+            let grouped = 1.0 + (e.grouped - 1.0).max(0.0) * ROWS / (ROWS + rows);
+            compute += grouped * 2.0 * model.active_experts() * routed / devices / rate;
             let reached = 1.0 - (1.0 - m.per_token / m.count).powf(routed / microbatches);
             bytes += microbatches * e.grouped.sqrt() * model.experts() * reached * weight / devices;
         }
-        let compute = flops / (device.peak * e.products);
-        let memory = bytes / (device.bandwidth * e.bandwidth);
+        // Beyond those columns, unpacking for matrix units takes as long as fourteen of them do.
+        let unpacking = if few { 0.0 } else { 14.0 * 2.0 * (bytes / weight) / device.vectors };
+        let memory = (bytes / (device.bandwidth * e.bandwidth)).max(unpacking);
 
         let seen = step.context;
         let attention_flops = model.attention_flops(seen, step.decoding) * tokens / shard;
@@ -218,7 +240,7 @@ impl Deployment<'_> {
                 / device.bandwidth,
             attention,
             communication,
-            launches: model.layers * e.launch_s * if model.mixture.is_some() { 1.5 } else { 1.0 },
+            launches: model.layers * e.launch_s * model.kernels() * device.launch,
             scheduling: e.scheduling_s * stack.scheduling,
         }
     }

@@ -127,6 +127,8 @@ pub struct TrainingTime {
     pub tensor_s: f64,
     /// Messages of context parallelism.
     pub context_s: f64,
+    /// Messages from stage to stage of the pipeline.
+    pub stages_s: f64,
     /// Tokens to experts and back.
     pub expert_s: f64,
     /// Bubbles of the pipeline.
@@ -148,6 +150,7 @@ impl TrainingTime {
             (self.traffic_s, "memory traffic between products"),
             (self.tensor_s, "tensor-parallel messages"),
             (self.context_s, "context-parallel messages"),
+            (self.stages_s, "messages between stages"),
             (self.expert_s, "tokens to experts"),
             (self.bubble_s, "pipeline bubbles"),
             (self.data_s, "gradients and gathered weights"),
@@ -206,8 +209,14 @@ pub fn train(model: &Model, device: &super::Device, t: &Training, e: &TrainingEf
         let between = reached((t.expert / device.domain).max(1.0)) / device.network;
         expert = m.layers / t.pipeline * 4.0 * bytes * (within + between) / e.expert * newer;
     }
+    // What a stage hands on, forward and back, once for each of its pieces; tensor ranks send a part each.
+    let mut stages = 0.0;
+    if t.pipeline > 1.0 {
+        let bytes = tokens / (t.context * t.tensor) * model.width * 2.0;
+        stages = 2.0 * device.exposed * t.virtual_stages * bytes / link(t.tensor * t.context * t.pipeline);
+    }
     let launch = layers * e.launch_s * 3.0 * if model.mixture.is_some() { 2.5 * newer } else { 1.0 };
-    let micro_s = products + attention + traffic + tensor + context + expert + launch;
+    let micro_s = products + attention + traffic + tensor + context + expert + stages + launch;
     let bubble = (t.pipeline - 1.0) / t.virtual_stages * micro_s * e.bubble;
 
     let expert_numbers = model.experts();
@@ -236,6 +245,7 @@ pub fn train(model: &Model, device: &super::Device, t: &Training, e: &TrainingEf
         traffic_s: micro * traffic,
         tensor_s: micro * tensor,
         context_s: micro * context,
+        stages_s: micro * stages,
         expert_s: micro * expert,
         bubble_s: bubble,
         data_s: data,

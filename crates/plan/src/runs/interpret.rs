@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::words::{number_after, number_before};
+use super::words::{number_after, number_before, year};
 use super::{Client, Job, Kind, Measured, Quantity, Row, Setup};
 use crate::chips::{Catalog, Chip};
 use crate::model::Model;
@@ -49,7 +49,10 @@ pub fn interpret(row: &Row, chips: &Catalog) -> Result<(Job, Measured), Skip> {
         format.weight_bits = 8.0 * gib * f64::from(1u32 << 30) / model.total();
     }
     let chips = row.count.filter(|n| n.is_finite() && *n > 0.0).ok_or_else(|| skip("no `count` of chips"))?;
-    let stack = Stack::named(stack(row));
+    let mut stack = Stack::named(stack(row));
+    if let Some(year) = year(row.notes.as_deref().unwrap_or("")) {
+        stack.graphs = year >= 2025.0;
+    }
     let (setup, measured) = match kind {
         Kind::Train => training(row, &model, chips, &format)?,
         _ => inference(row, kind, &model, &chip, chips)?,
@@ -62,7 +65,13 @@ fn chip(row: &Row, chips: &Catalog) -> Result<Arc<Chip>, Skip> {
     let mut problem = None;
     for name in names.into_iter().flatten() {
         match chips.find(name) {
-            Ok(chip) => return Ok(Arc::new(chip.clone())),
+            Ok(chip) => {
+                let mut chip = chip.clone();
+                // A processor's memory is what its owner put in.
+                let other = size(row, "memory_gb_per_s");
+                chip.memory.bandwidth_gb_s = other.or(chip.memory.bandwidth_gb_s);
+                return Ok(Arc::new(chip));
+            }
             Err(e) => problem = problem.or(Some(e.to_string())),
         }
     }
@@ -96,6 +105,7 @@ fn stack(row: &Row) -> &str {
         ("ik_llama", "ik_llama"),
         ("gpu-benchmarks-on-llm-inference", "llama.cpp"),
         ("ggml-org", "llama.cpp"),
+        ("llama.cpp, vulkan", "llama.cpp-vulkan"),
         ("llama.cpp", "llama.cpp"),
         ("chitu", "chitu"),
         ("sglang", "sglang"),
@@ -173,7 +183,10 @@ fn inference(
     const TENSOR_FLAGS: [&str; 5] = ["-tp ", "-tp=", "--tp-size ", "--tensor-parallel-size ", "--tp_size "];
     tensor = tensor.or_else(|| TENSOR_FLAGS.iter().find_map(|f| number_after(&command, f)));
     if command.contains("speculative") {
-        speculation = f64::max(speculation, 3.0);
+        const GUESSES: [&str; 2] = ["--speculative-num-steps ", "\"num_speculative_tokens\":"];
+        let said =
+            GUESSES.iter().find_map(|f| number_after(text(row, "variant"), f).or(number_after(&command, f)));
+        speculation = f64::max(speculation, said.unwrap_or(3.0));
     }
     // "DEP8": attention is copied on 8 devices, experts are spread over them.
     if let Some(n) = number_after(note, "DEP") {
@@ -228,6 +241,7 @@ fn inference(
         output: row.osl.filter(|n| *n > 0.0).unwrap_or(if kind == Kind::Serve { 128.0 } else { 0.0 }),
         concurrency,
         burst: figure_requests.or(requests).filter(|_| concurrency.is_none()),
+        varied: notes.contains("ShareGPT"),
         rate,
         prefix_hit: hit.map_or(0.0, |h| (h / 100.0).clamp(0.0, 1.0)),
         speculation,

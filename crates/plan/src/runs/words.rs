@@ -15,6 +15,12 @@ pub(super) fn number_before(text: &str, after: &str) -> Option<f64> {
     })
 }
 
+/// The first year from 2020 on that is named.
+pub(super) fn year(text: &str) -> Option<f64> {
+    let named = |word: &str| word.parse().ok().filter(|y| word.len() == 4 && (2020.0..2100.0).contains(y));
+    text.split(|c: char| !c.is_ascii_digit()).find_map(named)
+}
+
 fn leading_number(text: &str) -> Option<f64> {
     let mut dots = 0;
     let end = text.find(|c: char| {
@@ -38,5 +44,7 @@ mod tests {
         assert_eq!(number_after("request rate None", "request rate "), None);
         assert_eq!(number_after("section 26.04.01 of", "section "), Some(26.04));
         assert_eq!(number_before("é% of", "% of"), None);
+        assert_eq!(year("llama.cpp May 2024; 1024 tokens of 2048"), Some(2024.0));
+        assert_eq!(year("1024 tokens in 20251"), None);
     }
 }

@@ -22,9 +22,10 @@ pub(super) struct Cut {
 pub(super) fn needed(model: &Model, format: &Format, layout: &Layout, need: &Need) -> f64 {
     let cut = layout.tensor * layout.pipeline;
     let experts = model.experts();
-    let weights = (model.total() - experts) / cut + experts / layout.expert_devices();
+    let outside = (model.total() - experts) * format.outside_bits(model) / 8.0;
+    let weights = outside / cut + experts * format.weight_bytes() / layout.expert_devices();
     let copies = (layout.tensor / model.kv_heads).max(1.0);
-    weights * format.weight_bytes() + model.cache(need.context) * need.cache_bytes * copies / cut
+    weights + model.cache(need.context) * need.cache_bytes * copies / cut
 }
 
 /// Instances on at most `devices` devices that hold the model. None of them depends on how many devices there are

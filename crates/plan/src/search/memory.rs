@@ -72,7 +72,7 @@ fn parts(model: &Model, format: &Format, ask: &MemoryAsk, tensor: f64, devices: 
     // a row of scores in FP32 for each sequence.
     let streams = 2.0 * tokens * (4.0 * model.width * tensor + 2.0 * model.feed_forward);
     Parts {
-        weights: model.total() * format.weight_bytes(),
+        weights: format.model_bytes(model),
         cache: model.cache(ask.context) * ask.batch * ask.kv_bits / 8.0 * copies,
         activations: streams * (devices / tensor) + 4.0 * ask.batch * model.vocabulary,
     }

@@ -360,6 +360,7 @@ fn load(ask: &ServeAsk, concurrency: f64) -> Load {
         output: ask.output,
         concurrency: Some(concurrency),
         burst: None,
+        varied: false,
         rate: None,
         prefix_hit: ask.prefix_hit,
         speculation: 0.0,

@@ -84,8 +84,8 @@ fn dies(chip: &Chip) -> f64 {
 fn needs(model: &Model, format: &Format, layout: &Layout, context: f64) -> f64 {
     let cut = layout.tensor * layout.pipeline;
     let experts = model.experts();
-    let weights =
-        ((model.total() - experts) / cut + experts / layout.expert_devices()) * format.weight_bytes();
+    let outside = (model.total() - experts) * format.outside_bits(model) / 8.0;
+    let weights = outside / cut + experts * format.weight_bytes() / layout.expert_devices();
     let copies = (layout.tensor / model.kv_heads).max(1.0);
     weights + 2.0 * model.cache(context) * copies / cut
 }
@@ -168,6 +168,7 @@ pub fn best(predictor: &Predictor, chip: &Arc<Chip>, work: &Work, chips: f64) ->
                 output: work.output,
                 concurrency: work.concurrency,
                 burst: None,
+                varied: false,
                 rate: None,
                 prefix_hit: 0.0,
                 speculation: 0.0,

@@ -296,7 +296,7 @@ fn service(c: &Context<'_>, placed: &Placed) -> Service {
 }
 
 fn fit(c: &Context<'_>, chip: &Chip, placed: &Placed) -> Option<Fit> {
-    let weights = c.ask.model.total() * placed.job.format.weight_bytes();
+    let weights = placed.job.format.model_bytes(&c.ask.model);
     Some(Fit {
         weights_gib: weights / f64::from(1u32 << 30),
         memory_gib: chip.memory.capacity_gib? * placed.job.chips,

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use axum::Json;
 use axum::http::StatusCode;
 use axum::http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+
+use crate::error::ApiError;
 
 /// The limit of a key that a request ran into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,11 +180,10 @@ impl AuthError {
     }
 }
 
-/// The shape of routes that no other API prescribes: `{"error": {"message", "code"}}`.
+/// OpenAI's shape, with all headers.
 impl IntoResponse for AuthError {
     fn into_response(self) -> Response {
-        let body = Json(json!({ "error": { "message": self.message(), "code": self.code() } }));
-        let mut response = (self.status(), body).into_response();
+        let mut response = ApiError::from(self.clone()).into_response();
         self.write_headers(response.headers_mut());
         response
     }

@@ -1,7 +1,8 @@
 //! Who asks, and how much they may: API keys on requests, and the limits of each key.
 //!
 //! Module map: `client` from headers to a client · `bucket` the token bucket · `meter` what a key uses now, and the
-//! permit that a request holds while it is answered · `caller` both for whatever is done for a request · `error` refusals, and the headers that tell clients of limits.
+//! permit that a request holds while it is answered · `caller` both for whatever is done for a request · `error`
+//! refusals, and the headers that tell clients of limits.
 //!
 //! ```text
 //! authenticate(headers, store, now) -> Client        401: no key, or not one that works

@@ -21,12 +21,14 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, FromRef, Path, State};
 use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::auth::Client;
+use crate::error::ApiError;
 use crate::store::conversations::{Conversation, ConversationSummary, Draft, Updated};
 use crate::store::{Store, StoreError, UnixTime};
 use document::CompactJson;
@@ -45,11 +47,12 @@ where
         .route("/api/conversations/{id}", get(read).put(update).delete(delete))
         .route("/api/conversations/{id}/export", get(export))
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(map_response(private))
 }
 
-async fn list(State(store): State<Store>, client: Client) -> Result<Response, Refusal> {
+async fn list(State(store): State<Store>, client: Client) -> Result<Response, ApiError> {
     let conversations = store.run(move |store| store.list_conversations(client.id)).await?;
-    Ok(private(Json(json!({ "conversations": conversations }))))
+    Ok(Json(json!({ "conversations": conversations })).into_response())
 }
 
 async fn create(
@@ -57,22 +60,22 @@ async fn create(
     client: Client,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ApiError> {
     let body = json_body(&headers, body)?;
-    let work = move |store: &Store| -> Result<ConversationSummary, Refusal> {
+    let work = move |store: &Store| -> Result<ConversationSummary, ApiError> {
         let (draft, _) = parse(&body)?;
         Ok(store.create_conversation(client.id, &draft, UnixTime::now())?)
     };
-    Ok(private((StatusCode::CREATED, Json(store.run(work).await?))))
+    Ok((StatusCode::CREATED, Json(store.run(work).await?)).into_response())
 }
 
 async fn read(
     State(store): State<Store>,
     client: Client,
     Path(id): Path<String>,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ApiError> {
     let text = store.run(move |store| found(store, &client, &id)?.to_json()).await?;
-    Ok(private(json_text(text)))
+    Ok(json_text(text))
 }
 
 async fn update(
@@ -81,15 +84,14 @@ async fn update(
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ApiError> {
     let body = json_body(&headers, body)?;
-    let work = move |store: &Store| -> Result<Response, Refusal> {
+    let work = move |store: &Store| -> Result<Response, ApiError> {
         let (draft, revision) = parse(&body)?;
-        let revision =
-            revision.ok_or(Refusal::bad("`revision` is missing; send the one that you last read"))?;
+        let revision = revision.ok_or(bad("`revision` is missing; send the one that you last read"))?;
         match store.update_conversation(client.id, &id, &draft, revision, UnixTime::now())? {
             Updated::Written(summary) => Ok(Json(summary).into_response()),
-            Updated::Missing => Err(Refusal::missing()),
+            Updated::Missing => Err(missing()),
             Updated::Conflict(current) => {
                 let message = "somebody else wrote this conversation first; merge with `current`, and write again \
                                with its revision";
@@ -99,34 +101,34 @@ async fn update(
             }
         }
     };
-    Ok(private(store.run(work).await?))
+    store.run(work).await
 }
 
 async fn delete(
     State(store): State<Store>,
     client: Client,
     Path(id): Path<String>,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ApiError> {
     let deleted = store.run(move |store| store.delete_conversation(client.id, &id)).await?;
-    if deleted { Ok(private(Json(json!({ "deleted": 1 })))) } else { Err(Refusal::missing()) }
+    if deleted { Ok(Json(json!({ "deleted": 1 })).into_response()) } else { Err(missing()) }
 }
 
-async fn delete_all(State(store): State<Store>, client: Client) -> Result<Response, Refusal> {
+async fn delete_all(State(store): State<Store>, client: Client) -> Result<Response, ApiError> {
     let deleted = store.run(move |store| store.delete_conversations(client.id)).await?;
-    Ok(private(Json(json!({ "deleted": deleted }))))
+    Ok(Json(json!({ "deleted": deleted })).into_response())
 }
 
 async fn export(
     State(store): State<Store>,
     client: Client,
     Path(id): Path<String>,
-) -> Result<Response, Refusal> {
-    let work = move |store: &Store| -> Result<(String, String), Refusal> {
+) -> Result<Response, ApiError> {
+    let work = move |store: &Store| -> Result<(String, String), ApiError> {
         let conversation = found(store, &client, &id)?;
         Ok((file_name(&conversation.summary), conversation.to_json()?))
     };
     let (name, text) = store.run(work).await?;
-    let mut response = private(json_text(text));
+    let mut response = json_text(text);
     // The name has nothing in it that would need quoting.
     if let Ok(disposition) = HeaderValue::try_from(format!("attachment; filename=\"{name}\"")) {
         response.headers_mut().insert(CONTENT_DISPOSITION, disposition);
@@ -134,8 +136,8 @@ async fn export(
     Ok(response)
 }
 
-fn found(store: &Store, client: &Client, id: &str) -> Result<Conversation, Refusal> {
-    store.conversation(client.id, id)?.ok_or_else(Refusal::missing)
+fn found(store: &Store, client: &Client, id: &str) -> Result<Conversation, ApiError> {
+    store.conversation(client.id, id)?.ok_or_else(missing)
 }
 
 /// `TITLE.json`, of the title's ASCII letters and digits.
@@ -154,36 +156,37 @@ fn file_name(summary: &ConversationSummary) -> String {
 
 impl Conversation {
     /// All of it as JSON, with the document as it is stored.
-    fn to_json(&self) -> Result<String, Refusal> {
-        let summary = serde_json::to_string(&self.summary).map_err(|_| Refusal::internal())?;
-        let fields = summary.strip_suffix('}').ok_or_else(Refusal::internal)?;
+    fn to_json(&self) -> Result<String, ApiError> {
+        let summary = serde_json::to_string(&self.summary).map_err(|_| internal())?;
+        let fields = summary.strip_suffix('}').ok_or_else(internal)?;
         Ok(format!("{fields},\"document\":{}}}", self.document))
     }
 }
 
-fn json_text(text: String) -> impl IntoResponse {
-    ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], text)
+fn json_text(text: String) -> Response {
+    ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], text).into_response()
 }
 
 /// A response that no cache keeps.
-fn private(response: impl IntoResponse) -> Response {
-    let mut response = response.into_response();
+async fn private(mut response: Response) -> Response {
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
 /// The bytes of a request that says it is JSON. A page of another origin cannot send that without being asked for
 /// permission by the browser first, which a plain form can.
-fn json_body(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<Bytes, Refusal> {
+fn json_body(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<Bytes, ApiError> {
     let said = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let said = said.split(';').next().unwrap_or_default().trim();
     if !said.eq_ignore_ascii_case("application/json") {
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-        return Err(Refusal::new(status, "unsupported_media_type", "send `Content-Type: application/json`"));
+        return Err(
+            ApiError::new(status, "send `Content-Type: application/json`").code("unsupported_media_type")
+        );
     }
     body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Refusal::too_large(),
-        _ => Refusal::bad("the body did not arrive; send it again"),
+        StatusCode::PAYLOAD_TOO_LARGE => too_large(),
+        _ => bad("the body did not arrive; send it again"),
     })
 }
 
@@ -197,70 +200,49 @@ struct Incoming {
     revision: Option<u64>,
 }
 
-fn parse(body: &[u8]) -> Result<(Draft, Option<u64>), Refusal> {
-    let incoming: Incoming = serde_json::from_slice(body)
-        .map_err(|e| Refusal::bad(format!("the body is not as it should be: {e}")))?;
-    let document = incoming.document.text(Conversation::MAX_DOCUMENT).ok_or_else(Refusal::too_large)?;
+fn parse(body: &[u8]) -> Result<(Draft, Option<u64>), ApiError> {
+    let incoming: Incoming =
+        serde_json::from_slice(body).map_err(|e| bad(format!("the body is not as it should be: {e}")))?;
+    let document = incoming.document.text(Conversation::MAX_DOCUMENT).ok_or_else(too_large)?;
     let model = incoming.model.filter(|model| !model.is_empty());
     Ok((Draft { title: incoming.title, model, document }, incoming.revision))
 }
 
-/// Why a request is refused.
-#[derive(Debug)]
-struct Refusal {
-    status: StatusCode,
-    code: &'static str,
-    message: String,
+fn bad(message: impl Into<String>) -> ApiError {
+    ApiError::invalid(message).code("invalid_request")
 }
 
-impl Refusal {
-    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Refusal {
-        Refusal { status, code, message: message.into() }
-    }
-
-    fn bad(message: impl Into<String>) -> Refusal {
-        Refusal::new(StatusCode::BAD_REQUEST, "invalid_request", message)
-    }
-
-    fn missing() -> Refusal {
-        Refusal::new(StatusCode::NOT_FOUND, "not_found", "there is no conversation with this id")
-    }
-
-    fn too_large() -> Refusal {
-        let limit = Conversation::MAX_DOCUMENT >> 20;
-        let message = format!("a conversation may have {limit} MiB; export it, and begin another");
-        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
-    }
-
-    fn internal() -> Refusal {
-        let message = "the store failed; try again, and tell whoever runs the server";
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "store_failed", message)
-    }
+fn missing() -> ApiError {
+    ApiError::new(StatusCode::NOT_FOUND, "there is no conversation with this id").code("not_found")
 }
 
-impl From<StoreError> for Refusal {
-    fn from(error: StoreError) -> Refusal {
-        let (status, code) = match &error {
-            StoreError::Invalid { .. } => (StatusCode::BAD_REQUEST, "invalid_request"),
-            StoreError::TooMany { .. } => (StatusCode::INSUFFICIENT_STORAGE, "too_many"),
+fn too_large() -> ApiError {
+    let limit = Conversation::MAX_DOCUMENT >> 20;
+    let message = format!("a conversation may have {limit} MiB; export it, and begin another");
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message).code("too_large")
+}
+
+fn internal() -> ApiError {
+    ApiError::internal("the store failed; try again, and tell whoever runs the server").code("store_failed")
+}
+
+/// What a client hears of the store. Paths are none of its business.
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> ApiError {
+        match error {
+            StoreError::Invalid { .. } => bad(error.to_string()),
+            StoreError::TooMany { .. } => {
+                ApiError::new(StatusCode::INSUFFICIENT_STORAGE, error.to_string()).code("too_many")
+            }
             StoreError::DiskFull { .. } => {
                 let message = "the server's disk is full; tell whoever runs it";
-                return Refusal::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", message);
+                ApiError::new(StatusCode::INSUFFICIENT_STORAGE, message).code("disk_full")
             }
             StoreError::Busy { .. } | StoreError::CutOff => {
                 let message = "the store is busy; try again";
-                return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "store_busy", message);
+                ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message).code("store_busy")
             }
-            // The message has a path, which is none of the client's business.
-            _ => return Refusal::internal(),
-        };
-        Refusal::new(status, code, error.to_string())
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let error = json!({ "error": { "message": self.message, "code": self.code } });
-        private((self.status, Json(error)))
+            _ => internal(),
+        }
     }
 }
