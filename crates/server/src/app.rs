@@ -14,7 +14,7 @@ use axum::routing::get;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body as _;
 
-use crate::auth::{Caller, authenticate};
+use crate::auth::{AuthError, Caller, authenticate};
 use crate::error::{AnthropicError, ApiError};
 use crate::listen::Peer;
 use crate::log::{Line, Log};
@@ -98,13 +98,10 @@ async fn pass(State(gate): State<Gate>, request: Request, next: Next) -> Respons
     let client = request.extensions().get::<Peer>().map(|peer| peer.0);
     let trace = trace_id(request.headers());
     let origin = request.headers().get(header::ORIGIN).cloned();
-    let asks = method == Method::OPTIONS && origin.as_ref().is_some_and(|o| gate.doors.knows(o));
     let mut response = match admit(&gate, request, &id).await {
-        Ok(_) if asks => preflight(),
         Ok((request, None)) => guarded(request, next).await,
         Ok((request, Some(caller))) => answer(request, next, caller).await,
-        Err(refused) if path.starts_with("/v1/messages") => AnthropicError(refused).into_response(),
-        Err(refused) => refused.into_response(),
+        Err(refused) => refused.response(&path),
     };
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(&id) {
@@ -154,17 +151,62 @@ async fn guarded(request: Request, next: Next) -> Response {
     .await
 }
 
-async fn admit(gate: &Gate, mut request: Request, id: &str) -> Result<(Request, Option<Caller>), ApiError> {
+/// Why a request does not come in.
+enum Refusal {
+    /// It is wrong.
+    Error(ApiError),
+    /// Its key is, or may no more.
+    Key(AuthError),
+    /// It was a browser's question, and this is the answer.
+    Preflight,
+}
+
+impl From<ApiError> for Refusal {
+    fn from(error: ApiError) -> Refusal {
+        Refusal::Error(error)
+    }
+}
+
+impl From<AuthError> for Refusal {
+    fn from(error: AuthError) -> Refusal {
+        Refusal::Key(error)
+    }
+}
+
+impl Refusal {
+    /// The refusal in the shape that clients of this address read.
+    fn response(self, path: &str) -> Response {
+        let shaped = |error: ApiError| match path.starts_with("/v1/messages") {
+            true => AnthropicError(error).into_response(),
+            false => error.into_response(),
+        };
+        match self {
+            Refusal::Error(error) => shaped(error),
+            Refusal::Key(error) => {
+                let mut response = shaped(error.clone().into());
+                error.write_headers(response.headers_mut());
+                response
+            }
+            Refusal::Preflight => preflight(),
+        }
+    }
+}
+
+async fn admit(gate: &Gate, mut request: Request, id: &str) -> Result<(Request, Option<Caller>), Refusal> {
     let headers = request.headers();
     if !gate.doors.any_host && !host_is_known(headers, &gate.doors.hosts) {
         let what =
             "the request names another host than this server's (Host header); add it with --allow-host NAME";
-        return Err(error(StatusCode::FORBIDDEN, what, "host"));
+        return Err(error(StatusCode::FORBIDDEN, what, "host").into());
     }
     if let Some(origin) = headers.get(header::ORIGIN) {
         if !gate.doors.knows(origin) && !same_origin(origin, headers) {
             let what = "pages of other sites may not use this server; allow one with --allow-origin URL";
-            return Err(error(StatusCode::FORBIDDEN, what, "origin"));
+            return Err(error(StatusCode::FORBIDDEN, what, "origin").into());
+        }
+        // It carries no key: the request that follows does.
+        if request.method() == Method::OPTIONS && gate.doors.knows(origin) {
+            return Err(Refusal::Preflight);
         }
     }
     request.extensions_mut().insert(RequestId(id.to_owned()));

@@ -144,34 +144,19 @@ fn ranked<'a>(scores: &[f64], top_n: usize, document: impl Fn(usize) -> Option<&
 
 /// The bytes of `vector`, little-endian, in base64 (RFC 4648, section 4).
 fn base64(vector: &[f32]) -> String {
-    const ALPHABET: [char; 64] = alphabet();
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let bytes: Vec<u8> = vector.iter().flat_map(|x| x.to_le_bytes()).collect();
     let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {
         let byte = |i: usize| u32::from(group.get(i).copied().unwrap_or(0));
         let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
         for place in 0..4 {
-            let letter = ALPHABET.get((bits >> (18 - 6 * place) & 63) as usize).copied().unwrap_or('=');
+            let letter =
+                ALPHABET.get((bits >> (18 - 6 * place) & 63) as usize).map_or('=', |code| char::from(*code));
             out.push(if place > group.len() { '=' } else { letter });
         }
     }
     out
-}
-
-const fn alphabet() -> [char; 64] {
-    let mut letters = ['/'; 64];
-    let mut i = 0;
-    while i < 62 {
-        let code = match i {
-            0..26 => b'A' + i,
-            26..52 => b'a' + i - 26,
-            _ => b'0' + i - 52,
-        };
-        letters[i as usize] = code as char;
-        i += 1;
-    }
-    letters[62] = '+';
-    letters
 }
 
 #[cfg(test)]

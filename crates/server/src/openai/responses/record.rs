@@ -32,7 +32,7 @@ impl Record {
     }
 
     fn of(text: &str) -> Result<Record, ApiError> {
-        serde_json::from_str(text).map_err(|e| unreadable(e))
+        serde_json::from_str(text).map_err(unreadable)
     }
 
     /// All items, the response's own last.
