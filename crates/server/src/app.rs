@@ -284,7 +284,7 @@ fn request_id(headers: &HeaderMap) -> String {
     };
     match headers.get(OWN).and_then(|v| v.to_str().ok()).filter(plain) {
         Some(theirs) => theirs.to_owned(),
-        None => ids::name("req-"),
+        None => ids::name("req_"),
     }
 }
 

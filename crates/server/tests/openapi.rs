@@ -52,7 +52,9 @@ async fn parameters_are_those_that_are_known() {
             schema["properties"].as_object().unwrap().keys().map(|k| (k.clone(), Value::Null)).collect();
         body["model"] = json!(MODEL);
         let answered = post(&app, path, body.clone()).await;
-        assert!(!answered.text.contains("is not a parameter"), "{path}: {}", answered.text);
+        let unknown =
+            ["is not a parameter", "Extra inputs"].iter().any(|words| answered.text.contains(words));
+        assert!(!unknown, "{path}: {}", answered.text);
         body["and_this"] = json!(1);
         let answered = post(&app, path, body).await;
         assert!(answered.status == 400 && answered.text.contains("and_this"), "{path}: {}", answered.text);

@@ -53,12 +53,12 @@ async fn messages_have_a_block_for_it() {
 #[tokio::test]
 async fn responses_have_an_item_for_it() {
     let app = with(Some(TEMPLATE), 64);
-    let body = request(json!({"input": "Once upon a time", "max_output_tokens": 10}));
+    let body = request(json!({"input": "Once upon a time", "max_output_tokens": 16}));
     let whole = ask(&app, "/v1/responses", body.clone()).await;
     let item = &whole["output"][0];
     assert_eq!((&item["type"], &item["summary"]), (&json!("reasoning"), &json!([])));
     assert_eq!(item["content"][0]["type"], "reasoning_text");
-    assert_eq!(whole["usage"]["output_tokens_details"]["reasoning_tokens"], 10);
+    assert_eq!(whole["usage"]["output_tokens_details"]["reasoning_tokens"], 16);
     let mut streamed = body;
     streamed["stream"] = json!(true);
     let events = post(&app, "/v1/responses", streamed).await.events();

@@ -171,6 +171,10 @@ pub(crate) enum KeysCommand {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  autarky keys create alice
+  autarky keys create batch --priority -1 --tokens-per-day 5000000 --expires-days 90 --json")]
 pub(crate) struct KeysCreateArgs {
     /// Whose key it is
     pub(crate) name: String,
@@ -208,6 +212,10 @@ pub(crate) struct KeysCreateArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  autarky keys list
+  autarky keys list --json | jq '.[].tokens'")]
 pub(crate) struct KeysListArgs {
     #[command(flatten)]
     pub(crate) data: DataArgs,
@@ -218,6 +226,9 @@ pub(crate) struct KeysListArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  autarky keys revoke alice")]
 pub(crate) struct KeysRevokeArgs {
     /// The key's name or number
     pub(crate) key: String,
