@@ -486,3 +486,52 @@ async fn what_has_no_meaning_here_is_accepted() {
     });
     ask(&app(), PATH, request(more)).await;
 }
+
+#[tokio::test]
+async fn a_forced_call_is_made_and_its_result_read() {
+    let app = app();
+    for choice in [
+        json!({"type": "tool", "name": "weather"}),
+        json!({"type": "any", "disable_parallel_tool_use": true}),
+    ] {
+        let more = json!({"tools": [tool()], "tool_choice": choice, "max_tokens": 1500});
+        let mut whole = ask(&app, PATH, request(more.clone())).await;
+        assert_eq!(whole["stop_reason"], "tool_use", "{whole}");
+        let call = whole["content"][0].clone();
+        assert_eq!((&call["type"], &call["name"]), (&json!("tool_use"), &json!("weather")));
+        assert!(["Bonn", "Rome"].contains(&call["input"]["city"].as_str().unwrap()));
+        let mut streamed = request(more);
+        streamed["stream"] = json!(true);
+        let mut message = joined(&post(&app, PATH, streamed).await.events());
+        for message in [&mut whole, &mut message] {
+            assert!(message["content"][0]["id"].take().as_str().unwrap().starts_with("toolu_"));
+        }
+        assert_eq!(message["content"], whole["content"]);
+        assert_eq!(message["stop_reason"], "tool_use");
+        let result = json!({"type": "tool_result", "tool_use_id": call["id"], "content": "Sunny."});
+        let messages = json!([
+            {"role": "user", "content": "The weather?"},
+            {"role": "assistant", "content": [call]},
+            {"role": "user", "content": [result, {"type": "text", "text": "And?"}]},
+        ]);
+        ask(&app, PATH, request(json!({"messages": messages, "tools": [tool()]}))).await;
+    }
+}
+
+#[tokio::test]
+async fn json_of_a_schema_is_what_comes() {
+    let app = app();
+    let schema = |kind: &str| {
+        let properties = json!({"ok": {"type": kind}});
+        let schema = json!({"type": "object", "properties": properties, "required": ["ok"], "additionalProperties": false});
+        json!({"output_config": {"format": {"type": "json_schema", "schema": schema}}, "max_tokens": 900})
+    };
+    let body = ask(&app, PATH, request(schema("boolean"))).await;
+    let said: Value = serde_json::from_str(&text(&body)).unwrap();
+    assert!(said["ok"].is_boolean());
+    assert_eq!(body["stop_reason"], "end_turn");
+    let refused = post(&app, PATH, request(schema("poem"))).await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+    let told = refused.json()["error"]["message"].as_str().unwrap().to_owned();
+    assert!(told.starts_with("output_config.format.schema: "), "{told}");
+}

@@ -3,11 +3,8 @@
 mod support;
 
 use axum::Router;
-use axum::body::Body;
-use axum::http::Request;
 use serde_json::{Value, json};
 use support::{CONTEXT, MODEL, app, ask, get, post, send};
-use tower::ServiceExt;
 
 const PATH: &str = "/v1/responses";
 

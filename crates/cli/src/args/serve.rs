@@ -102,7 +102,7 @@ pub(crate) struct SharingArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Who may come in")]
 pub(crate) struct DoorArgs {
-    /// A site whose pages may use the server from a browser, such as https://app.example. May be given several times
+    /// A site whose pages may use the server from a browser, such as `https://app.example`. May be given several times
     #[arg(long, value_name = "URL")]
     pub(crate) allow_origin: Vec<String>,
 
