@@ -2,9 +2,14 @@
 
 mod support;
 
+use autarky_server::store::keys::KeyLimits;
+use autarky_server::store::{Store, UnixTime};
 use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
 use serde_json::{Value, json};
-use support::{CONTEXT, MODEL, app, ask, get, post, send};
+use support::{CONTEXT, MODEL, app, ask, get, post, send, with_store};
+use tower::ServiceExt;
 
 const PATH: &str = "/v1/responses";
 
@@ -38,6 +43,13 @@ fn tool() -> Value {
     }})
 }
 
+/// A request that is answered with one call.
+fn forced() -> Value {
+    json!({
+        "tools": [tool()], "tool_choice": "required", "parallel_tool_calls": false, "max_output_tokens": 1000,
+    })
+}
+
 /// The events of a streamed request, checked in what they have in common.
 async fn events(app: &Router, more: Value) -> Vec<Value> {
     let mut body = request(more);
@@ -64,18 +76,6 @@ fn lasting(value: &Value) -> Value {
         Value::Array(items) => items.iter().map(lasting).collect(),
         other => other.clone(),
     }
-}
-
-/// Whether this build holds answers to a form: the little model writes no JSON by itself.
-async fn holds_to_forms(app: &Router) -> bool {
-    let more = json!({"text": {"format": {"type": "json_object"}}, "max_output_tokens": 64});
-    let holds = text_of(&ask(app, PATH, request(more)).await).trim_start().starts_with('{');
-    if !holds {
-        eprintln!(
-            "answers are not held to JSON and calls in this build: what depends on it is not looked at"
-        );
-    }
-    holds
 }
 
 #[tokio::test]
@@ -119,10 +119,8 @@ async fn a_response_has_the_shape_that_clients_read() {
 #[tokio::test]
 async fn a_stream_tells_each_step_and_comes_to_the_same() {
     let app = app();
-    let mut cases = vec![json!({}), json!({"include": ["message.output_text.logprobs"], "top_logprobs": 2})];
-    if holds_to_forms(&app).await {
-        cases.push(json!({"tools": [tool()], "tool_choice": "required", "parallel_tool_calls": false, "max_output_tokens": 1000}));
-    }
+    let cases =
+        [json!({}), json!({"include": ["message.output_text.logprobs"], "top_logprobs": 2}), forced()];
     for more in cases {
         let whole = ask(&app, PATH, request(more.clone())).await;
         let events = events(&app, more).await;
@@ -173,6 +171,40 @@ async fn a_response_is_kept_until_it_is_deleted() {
     }
     let unkept = ask(&app, PATH, request(json!({"store": false}))).await;
     assert_eq!(get(&app, &format!("{PATH}/{}", unkept["id"].as_str().unwrap())).await.status.as_u16(), 404);
+}
+
+#[tokio::test]
+async fn a_key_sees_its_own_responses_only() {
+    let store = Store::in_memory().unwrap();
+    let key = |name: &str| store.create_key(name, KeyLimits::default(), UnixTime::now()).unwrap().1;
+    let (ours, theirs) = (key("ours"), key("theirs"));
+    let app = with_store(store);
+    let ask = async |key: &str, method: &str, path: &str, body: Value| {
+        let request =
+            Request::builder().method(method).uri(path).header("authorization", format!("Bearer {key}"));
+        let request = request.header("content-type", "application/json").body(Body::from(body.to_string()));
+        support::read(app.clone().oneshot(request.unwrap()).await.unwrap()).await
+    };
+    let first = ask(&ours, "POST", PATH, request(json!({}))).await.json();
+    let path = format!("{PATH}/{}", first["id"].as_str().unwrap());
+    let (items, reference) = (format!("{path}/input_items"), json!({"id": first["output"][0]["id"]}));
+    let referring = request(json!({"input": [reference, user("Go on.")]}));
+    let following = request(json!({"previous_response_id": first["id"]}));
+    let asked = [
+        ("GET", path.as_str(), Value::Null, 404),
+        ("GET", &items, Value::Null, 404),
+        ("POST", PATH, referring, 404),
+        ("POST", PATH, following, 400),
+        ("DELETE", &path, Value::Null, 404),
+    ];
+    for (method, path, body, refusal) in asked {
+        assert_eq!(
+            ask(&theirs, method, path, body.clone()).await.status.as_u16(),
+            refusal,
+            "{method} {body}"
+        );
+        assert_eq!(ask(&ours, method, path, body.clone()).await.status.as_u16(), 200, "{method} {body}");
+    }
 }
 
 #[tokio::test]
@@ -307,12 +339,8 @@ async fn a_history_of_every_kind_is_read() {
 #[tokio::test]
 async fn functions_are_called_and_their_results_read() {
     let app = app();
-    let more = json!({"tools": [tool()], "tool_choice": "required", "parallel_tool_calls": false, "max_output_tokens": 1000});
+    let more = forced();
     let first = ask(&app, PATH, request(more.clone())).await;
-    if !holds_to_forms(&app).await {
-        assert_eq!(first["output"][0]["type"], "message");
-        return;
-    }
     assert_eq!(first["status"], "completed");
     let call = &first["output"][0];
     assert_eq!((&call["type"], &call["name"]), (&json!("function_call"), &json!("get_weather")));
@@ -330,6 +358,7 @@ async fn functions_are_called_and_their_results_read() {
         more["tools"] = json!([tool(), custom]);
         more["tool_choice"] = choice;
         more["temperature"] = json!(0.5);
+        more["seed"] = json!(7);
         more["max_output_tokens"] = json!(3000);
         let body = ask(&app, PATH, request(more)).await;
         // A custom tool's text is as long as the model likes.
@@ -349,16 +378,11 @@ async fn json_of_a_schema_is_what_comes() {
     let more = json!({"text": {"format": format}, "max_output_tokens": 900});
     let body = ask(&app, PATH, request(more)).await;
     assert_eq!(body["text"]["format"]["schema"], schema);
-    if holds_to_forms(&app).await {
-        assert_eq!(body["status"], "completed");
-        assert!(serde_json::from_str::<Value>(&text_of(&body)).unwrap()["ok"].is_boolean());
-        let bad = json!({"type": "json_schema", "name": "x", "schema": {"type": "wat"}});
-        let answered = post(&app, PATH, request(json!({"text": {"format": bad}}))).await;
-        assert_eq!(
-            (answered.status.as_u16(), &answered.json()["error"]["param"]),
-            (400, &json!("text.format"))
-        );
-    }
+    assert_eq!(body["status"], "completed");
+    assert!(serde_json::from_str::<Value>(&text_of(&body)).unwrap()["ok"].is_boolean());
+    let bad = json!({"type": "json_schema", "name": "x", "schema": {"type": "wat"}});
+    let answered = post(&app, PATH, request(json!({"text": {"format": bad}}))).await;
+    assert_eq!((answered.status.as_u16(), &answered.json()["error"]["param"]), (400, &json!("text.format")));
 }
 
 #[tokio::test]

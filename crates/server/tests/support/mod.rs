@@ -66,14 +66,20 @@ pub fn app() -> Router {
 
 /// A server whose model has this chat template, and lets so many requests wait.
 pub fn with(template: Option<&str>, waiting: usize) -> Router {
+    made(template, waiting, Store::in_memory().unwrap())
+}
+
+/// As [`app`], over this store.
+pub fn with_store(store: Store) -> Router {
+    made(Some(TEMPLATE), 64, store)
+}
+
+fn made(template: Option<&str>, waiting: usize, store: Store) -> Router {
     let loader = Stories { template: template.map(str::to_owned), waiting };
     let registry = Registry::new(Box::new(loader), RegistryOptions::default());
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/stories260k.gguf");
     assert_eq!(registry.add(&path).expect("in the tree"), MODEL);
-    autarky_server::app::app(
-        AppState::new(registry, Store::in_memory().unwrap(), About::default()),
-        Doors::default(),
-    )
+    autarky_server::app::app(AppState::new(registry, store, About::default()), Doors::default())
 }
 
 /// A response, whole.
