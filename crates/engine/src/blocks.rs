@@ -19,8 +19,8 @@ struct Held {
 }
 
 /// A poisoned list is still a list: no code panics while it holds the lock halfway through a change.
-fn lock(free: &Mutex<Vec<u32>>) -> MutexGuard<'_, Vec<u32>> {
-    free.lock().unwrap_or_else(PoisonError::into_inner)
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl BlockPool {

@@ -1,5 +1,6 @@
 //! All routes together, and what is done for each request whatever its route.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,7 +16,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body as _;
 
 use crate::auth::{AuthError, Caller, authenticate};
-use crate::error::{AnthropicError, ApiError};
+use crate::error::ApiError;
 use crate::listen::Peer;
 use crate::log::{Line, Log};
 use crate::state::AppState;
@@ -101,7 +102,7 @@ async fn pass(State(gate): State<Gate>, request: Request, next: Next) -> Respons
     let mut response = match admit(&gate, request, &id).await {
         Ok((request, None)) => guarded(request, next).await,
         Ok((request, Some(caller))) => answer(request, next, caller).await,
-        Err(refused) => refused.response(&path),
+        Err(refused) => refused.response(&path, &id),
     };
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(&id) {
@@ -174,10 +175,10 @@ impl From<AuthError> for Refusal {
 }
 
 impl Refusal {
-    /// The refusal in the shape that clients of this address read.
-    fn response(self, path: &str) -> Response {
+    /// The refusal of request `id` in the shape that clients of this address read.
+    fn response(self, path: &str, id: &str) -> Response {
         let shaped = |error: ApiError| match path.starts_with("/v1/messages") {
-            true => AnthropicError(error).into_response(),
+            true => anthropic::respond(Err(error), id),
             false => error.into_response(),
         };
         match self {
@@ -226,7 +227,15 @@ async fn admit(gate: &Gate, mut request: Request, id: &str) -> Result<(Request, 
         }
         false => None,
     };
-    Ok((request, Some(Caller { client: client.id, priority: client.priority, permit })))
+    let share = if client.id == 0 { made_up(request.headers()) } else { client.id };
+    Ok((request, Some(Caller { client: client.id, share, priority: client.priority, permit })))
+}
+
+/// A number for whatever key a request carries though none is needed: programs that share a server differ in it.
+fn made_up(headers: &HeaderMap) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    headers.get(header::AUTHORIZATION).or_else(|| headers.get("x-api-key")).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// What a token takes of a request, about: what a request is thought to need until it is known.
@@ -253,15 +262,11 @@ fn preflight() -> Response {
 /// Reads the whole body before any handler runs: no more than the limit, and not for longer than a client may take.
 async fn read_body(gate: &Gate, request: Request) -> Result<Request, ApiError> {
     let limits = gate.state.limits;
-    let too_large = || {
-        let what = format!("the body has more than {} bytes; send less", limits.body);
-        error(StatusCode::PAYLOAD_TOO_LARGE, &what, "too_large")
-    };
     let (parts, body) = request.into_parts();
     let declared =
         parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|bytes| bytes > limits.body as u64) {
-        return Err(too_large());
+        return Err(ApiError::too_large(limits.body));
     }
     let read = tokio::time::timeout(limits.body_time, Limited::new(body, limits.body).collect());
     match read.await {
@@ -269,7 +274,7 @@ async fn read_body(gate: &Gate, request: Request) -> Result<Request, ApiError> {
             let what = format!("the body did not arrive within {} s", limits.body_time.as_secs());
             Err(error(StatusCode::REQUEST_TIMEOUT, &what, "timeout"))
         }
-        Ok(Err(problem)) if problem.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(problem)) if problem.is::<LengthLimitError>() => Err(ApiError::too_large(limits.body)),
         Ok(Err(_)) => Err(error(StatusCode::BAD_REQUEST, "the body broke off", "body")),
         Ok(Ok(body)) => Ok(Request::from_parts(parts, Body::from(body.to_bytes()))),
     }

@@ -1,7 +1,6 @@
 //! From a request's bytes to JSON, with bounds on what the JSON may cost.
 
 use axum::extract::Request;
-use axum::http::StatusCode;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
 
@@ -25,8 +24,7 @@ pub(crate) async fn read<T: Send + 'static>(
     let bytes = match Limited::new(request.into_body(), limits.body).collect().await {
         Ok(body) => body.to_bytes(),
         Err(problem) if problem.is::<LengthLimitError>() => {
-            let what = format!("the body has more than {} bytes; send less", limits.body);
-            return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, what).code("too_large"));
+            return Err(ApiError::too_large(limits.body));
         }
         Err(_) => return Err(ApiError::invalid("the body broke off")),
     };
@@ -83,6 +81,8 @@ fn json(bytes: &[u8], depth: usize) -> Result<Value, ApiError> {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::StatusCode;
+
     use super::*;
 
     #[test]

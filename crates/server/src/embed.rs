@@ -20,7 +20,6 @@ pub(crate) async fn embed(
     state: &AppState,
     model: &str,
     texts: Vec<Vec<u32>>,
-    client: u64,
 ) -> Result<Vec<Vec<f32>>, ApiError> {
     let mut running = VecDeque::new();
     let mut vectors = Vec::with_capacity(texts.len());
@@ -32,7 +31,6 @@ pub(crate) async fn embed(
         }
         let mut job = Job::new(text, Sampling::greedy());
         job.goal = Goal::Embedding(Pooling::Mean);
-        job.client = client;
         let stream = JobStream::submit(state.registry.get(model).await?, job);
         running.push_back(stream.map_err(|refused| match ApiError::from(refused) {
             error if error.param.as_deref() == Some("prompt") => error.about("input"),

@@ -9,7 +9,6 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use crate::auth::AuthError;
-use crate::ids;
 use crate::registry::ModelError;
 
 /// An error with everything that either API tells of it. As a response it has OpenAI's shape.
@@ -43,6 +42,12 @@ impl ApiError {
         let param = param.into();
         let message = format!("`{param}`: {}", message.into());
         ApiError { param: Some(param), ..ApiError::invalid(message) }
+    }
+
+    /// The body has more than `limit` bytes: 413.
+    pub fn too_large(limit: usize) -> ApiError {
+        let what = format!("the body has more than {limit} bytes; send less");
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, what).code("too_large")
     }
 
     /// Something went wrong that is not the client's fault: 500.
@@ -116,27 +121,6 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         self.respond(self.openai())
-    }
-}
-
-/// An error that is answered in Anthropic's shape.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AnthropicError(pub ApiError);
-
-impl From<ApiError> for AnthropicError {
-    fn from(error: ApiError) -> AnthropicError {
-        AnthropicError(error)
-    }
-}
-
-impl IntoResponse for AnthropicError {
-    fn into_response(self) -> Response {
-        let id = ids::name("req_");
-        let mut response = self.0.respond(self.0.anthropic(&id));
-        if let Ok(value) = HeaderValue::from_str(&id) {
-            response.headers_mut().insert("request-id", value);
-        }
-        response
     }
 }
 

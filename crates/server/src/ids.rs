@@ -3,7 +3,6 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// 64 bits, different each time. Not for secrets.
 pub(crate) fn random() -> u64 {
@@ -17,9 +16,4 @@ pub(crate) fn random() -> u64 {
 /// A new name: `prefix` and 24 hexadecimal digits.
 pub(crate) fn name(prefix: &str) -> String {
     format!("{prefix}{:016x}{:08x}", random(), random() >> 32)
-}
-
-/// Seconds since 1970.
-pub(crate) fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::folder;
 use crate::model::{LoadedModel, Loader, ModelInfo};
+use crate::sync::lock;
 
 /// What a registry may hold.
 #[derive(Clone, Debug, Default)]
@@ -143,10 +144,6 @@ pub struct Registry {
     entries: Mutex<BTreeMap<String, Arc<Entry>>>,
     /// Held while a model is chosen to be loaded or unloaded, so that two loads do not count the same free memory.
     deciding: Mutex<()>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Registry {

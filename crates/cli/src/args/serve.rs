@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use autarky_engine::service::ServiceOptions;
 use autarky_server::store::Store;
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -87,7 +88,7 @@ pub(crate) struct SharingArgs {
     pub(crate) prefill_beside: usize,
 
     /// Requests that may wait; more are told to come again later
-    #[arg(long, value_name = "N", default_value_t = 256)]
+    #[arg(long, value_name = "N", default_value_t = ServiceOptions::WAITING)]
     pub(crate) queue: usize,
 
     /// Memory for all loaded models, in GiB [default: what is free]

@@ -15,7 +15,7 @@ mod scheduler;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,7 @@ use autarky_text::Tokenizer;
 
 pub use job::{Chosen, Goal, Job, JobError, JobEvent, JobListener, Logprobs, Piece, Pooling, Refused, Usage};
 
+use crate::blocks::lock;
 use crate::engine::Engine;
 use latency::Latencies;
 use scheduler::{Scheduler, Submitted};
@@ -128,11 +129,6 @@ struct Inbox {
 
 /// While there is nothing to do, the thread shows itself this often.
 const IDLE: Duration = Duration::from_millis(500);
-
-/// No code panics while it holds one of these locks halfway through a change.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 impl Service {
     /// Starts a thread that runs `engine` for whoever submits jobs.

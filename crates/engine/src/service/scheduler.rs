@@ -94,12 +94,14 @@ impl Scheduler {
 
     pub(super) fn counters(&self) -> Counters {
         let (total, free) = self.engine.blocks();
+        // Looks at every known block.
+        let cached = self.prefix.idle();
         Counters {
             running: self.jobs.len(),
             waiting: self.queue.len(),
             blocks: total,
-            blocks_cached: self.prefix.idle(),
-            blocks_used: total - free - self.prefix.idle(),
+            blocks_cached: cached,
+            blocks_used: total - free - cached,
             ..self.counters
         }
     }
@@ -150,6 +152,9 @@ impl Scheduler {
 
     /// Lets parked answers go on, then begins waiting jobs, as far as there is room.
     fn admit(&mut self) {
+        if self.queue.len() == 0 && self.answers.iter().all(|a| !a.parked) {
+            return;
+        }
         // What every running answer may need for its next tokens.
         let mut spare = self.engine.blocks().1 + self.prefix.idle();
         spare = spare.saturating_sub(self.answers.iter().filter(|a| !a.parked).count());

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::error::ApiError;
 
 /// The response to a request, with its number in the header where clients look for it.
-pub(super) fn respond(answered: Result<Response, ApiError>, request: &str) -> Response {
+pub(crate) fn respond(answered: Result<Response, ApiError>, request: &str) -> Response {
     let mut response = answered.unwrap_or_else(|error| {
         let error = worded(error);
         error.respond(error.anthropic(request))

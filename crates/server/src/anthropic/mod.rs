@@ -23,11 +23,11 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
+pub(crate) use failure::respond;
 use serde_json::json;
 
 use crate::app::RequestId;
 use crate::body;
-use crate::client::Client;
 use crate::error::ApiError;
 use crate::generation::{count_tokens, start};
 use crate::ids;
@@ -58,8 +58,8 @@ async fn create(State(state): State<AppState>, request: Request) -> Response {
 }
 
 async fn answer(state: &AppState, request: Request, id: &str) -> Result<Response, ApiError> {
-    let (limits, client) = (state.limits, Client::of(&request));
-    let parsed = body::read(request, limits, move |body| request::message(body, &limits, client)).await?;
+    let limits = state.limits;
+    let parsed = body::read(request, limits, move |body| request::message(body, &limits)).await?;
     let head = Head {
         id: ids::name("msg_"),
         model: parsed.ask.model.clone(),
@@ -79,8 +79,8 @@ async fn count(State(state): State<AppState>, request: Request) -> Response {
 }
 
 async fn counted(state: &AppState, request: Request) -> Result<Response, ApiError> {
-    let (limits, client) = (state.limits, Client::of(&request));
-    let ask = body::read(request, limits, move |body| request::count(body, &limits, client)).await?;
+    let limits = state.limits;
+    let ask = body::read(request, limits, move |body| request::count(body, &limits)).await?;
     let tokens = count_tokens(state, ask).await?;
     Ok(Json(json!({"input_tokens": tokens})).into_response())
 }

@@ -47,10 +47,10 @@ pub(super) struct Parsed {
 }
 
 /// The body of `/v1/messages`.
-pub(super) fn message(body: &Value, limits: &RequestLimits, client: u64) -> Result<Parsed, ApiError> {
+pub(super) fn message(body: &Value, limits: &RequestLimits) -> Result<Parsed, ApiError> {
     let fields = Fields::root(body)?;
     known(&fields, &[COUNTED, HEEDED, SAMPLING, IGNORED])?;
-    let (ask, thinking) = parse(&fields, limits, client)?;
+    let (ask, thinking) = parse(&fields, limits)?;
     fields.required("max_tokens")?;
     if let Some(metadata) = fields.object("metadata")? {
         metadata.only(&[&["user_id"]])?;
@@ -60,10 +60,10 @@ pub(super) fn message(body: &Value, limits: &RequestLimits, client: u64) -> Resu
 }
 
 /// The body of `/v1/messages/count_tokens`.
-pub(super) fn count(body: &Value, limits: &RequestLimits, client: u64) -> Result<Ask, ApiError> {
+pub(super) fn count(body: &Value, limits: &RequestLimits) -> Result<Ask, ApiError> {
     let fields = Fields::root(body)?;
     known(&fields, &[COUNTED, IGNORED])?;
-    parse(&fields, limits, client).map(|(ask, _)| ask)
+    parse(&fields, limits).map(|(ask, _)| ask)
 }
 
 fn known(fields: &Fields<'_>, lists: &[&[&str]]) -> Result<(), ApiError> {
@@ -78,7 +78,7 @@ fn known(fields: &Fields<'_>, lists: &[&[&str]]) -> Result<(), ApiError> {
 }
 
 /// What both requests have in common; and whether the text of thinking is told.
-fn parse(fields: &Fields<'_>, limits: &RequestLimits, client: u64) -> Result<(Ask, bool), ApiError> {
+fn parse(fields: &Fields<'_>, limits: &RequestLimits) -> Result<(Ask, bool), ApiError> {
     let model = fields.required_string("model")?.to_owned();
     let max_tokens = fields.count("max_tokens", 1..=i32::MAX as usize)?;
     // The ranges that are narrower than other APIs'.
@@ -109,7 +109,6 @@ fn parse(fields: &Fields<'_>, limits: &RequestLimits, client: u64) -> Result<(As
         stop: stops(fields, "stop_sequences", limits)?,
         ignore_eos: false,
         output,
-        client,
     };
     Ok((ask, told))
 }

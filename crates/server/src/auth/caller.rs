@@ -16,6 +16,8 @@ tokio::task_local! {
 pub struct Caller {
     /// The key's id; 0 while there are no keys.
     pub client: u64,
+    /// Whose jobs take turns with whose: the key's, or without keys those with the same made-up one.
+    pub share: u64,
     /// Of two jobs that wait, the one of higher priority goes first.
     pub priority: i32,
     /// What its tokens are counted by; `None` where nothing is computed.
@@ -33,12 +35,10 @@ impl Caller {
         CALLER.try_with(Clone::clone).ok()
     }
 
-    /// Makes a job count for the caller. Without keys a job keeps the client that it names.
+    /// Makes a job count for the caller.
     pub fn own(&self, job: &mut Job) {
-        if self.client != 0 {
-            job.client = self.client;
-            job.priority = self.priority;
-        }
+        job.client = self.share;
+        job.priority = self.priority;
     }
 
     /// Counts what a job took.

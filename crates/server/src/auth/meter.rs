@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::bucket::Bucket;
 use super::client::Client;
@@ -10,6 +10,7 @@ use super::error::{AuthError, Limit, Rates};
 use crate::store::keys::{KeyLimits, KeyRecord};
 use crate::store::usage::Tokens;
 use crate::store::{Store, UnixTime};
+use crate::sync::lock;
 
 /// The meters of the keys that were seen: one each, and no more than there may be keys.
 #[derive(Default)]
@@ -216,11 +217,6 @@ impl Drop for Permit {
             today.reserved = today.reserved.saturating_sub(left);
         }
     }
-}
-
-/// Counters are whole at any time, whatever panicked meanwhile.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -23,8 +23,6 @@ pub(crate) struct Ask {
     /// Go on where the model would end.
     pub(crate) ignore_eos: bool,
     pub(crate) output: OutputFormat,
-    /// Who asks, for fairness.
-    pub(crate) client: u64,
 }
 
 /// What is to be answered or continued.

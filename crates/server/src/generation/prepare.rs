@@ -8,8 +8,8 @@ use autarky_text::{
 use super::ask::{Ask, Conversation, Input};
 use super::{constrain, teach};
 use crate::error::ApiError;
-use crate::ids;
 use crate::model::LoadedModel;
+use crate::store::UnixTime;
 
 /// A job, and how its answers are to be read.
 pub(crate) struct Prepared {
@@ -29,7 +29,6 @@ pub(crate) fn prepare(model: &LoadedModel, ask: Ask) -> Result<Prepared, ApiErro
     job.logprobs = ask.logprobs;
     job.max_tokens = ask.max_tokens;
     job.stop = ask.stop;
-    job.client = ask.client;
     // OpenAI's penalties see the answer only; the repetition penalty of Keskar et al. sees the prompt, too.
     job.penalize_prompt = ask.sampling.repetition_penalty != 1.0;
     if !ask.ignore_eos {
@@ -104,7 +103,7 @@ fn render(
     conversation: &Conversation,
     tools: Option<&serde_json::Value>,
 ) -> Result<Prompt, ApiError> {
-    let now = i64::try_from(ids::now()).unwrap_or(i64::MAX);
+    let now = i64::try_from(UnixTime::now().seconds()).unwrap_or(i64::MAX);
     let said = autarky_text::Conversation {
         messages: &conversation.messages,
         tools,

@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 
 use super::input::inputs;
 use crate::body::{self, apart};
-use crate::client::Client;
 use crate::embed::{cosine, embed, normalize};
 use crate::error::ApiError;
 use crate::fields::{Fields, wrong};
@@ -37,11 +36,11 @@ pub(super) async fn embeddings(
     State(state): State<AppState>,
     request: Request,
 ) -> Result<Json<Value>, ApiError> {
-    let (limits, client) = (state.limits, Client::of(&request));
+    let limits = state.limits;
     let asked = body::read(request, limits, move |body| parse(body, &limits)).await?;
     let tokens = tokenize(&state, &asked.model, asked.inputs, "input").await?;
     let count: usize = tokens.iter().map(Vec::len).sum();
-    let vectors = embed(&state, &asked.model, tokens, client).await?;
+    let vectors = embed(&state, &asked.model, tokens).await?;
     let known = vectors.first().map_or(0, Vec::len);
     if let Some(wanted) = asked.dimensions.filter(|n| *n > known) {
         let what = format!("is {wanted}, and the model's vectors have {known} numbers");
@@ -112,13 +111,13 @@ fn parse_rerank(body: &Value, limits: &RequestLimits) -> Result<Rerank, ApiError
 
 /// Documents by how near they are to a question, the nearest first.
 pub(super) async fn rerank(State(state): State<AppState>, request: Request) -> Result<Json<Value>, ApiError> {
-    let (limits, client) = (state.limits, Client::of(&request));
+    let limits = state.limits;
     let asked = body::read(request, limits, move |body| parse_rerank(body, &limits)).await?;
     let texts = std::iter::once(&asked.query).chain(&asked.documents);
     let texts = texts.map(|text| Input::Text(text.clone())).collect();
     let tokens = tokenize(&state, &asked.model, texts, "documents").await?;
     let count: usize = tokens.iter().map(Vec::len).sum();
-    let vectors = embed(&state, &asked.model, tokens, client).await?;
+    let vectors = embed(&state, &asked.model, tokens).await?;
     let mut vectors = vectors.into_iter().map(|vector| normalize(vector, None));
     let query = vectors.next().unwrap_or_default();
     let scores: Vec<f64> = vectors.map(|vector| cosine(&query, &vector)).collect();

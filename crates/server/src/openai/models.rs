@@ -9,14 +9,14 @@ use axum::http::HeaderMap;
 use serde_json::{Value, json};
 
 use crate::error::ApiError;
-use crate::ids;
 use crate::registry::ModelStatus;
 use crate::state::AppState;
+use crate::store::UnixTime;
 
 /// When this server began: all that can be said of when a model was made.
 fn begun() -> u64 {
     static BEGUN: OnceLock<u64> = OnceLock::new();
-    *BEGUN.get_or_init(ids::now)
+    *BEGUN.get_or_init(|| UnixTime::now().seconds())
 }
 
 fn openai(model: &ModelStatus) -> Value {

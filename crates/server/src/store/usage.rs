@@ -7,7 +7,8 @@ use std::ops::AddAssign;
 use rusqlite::{OptionalExtension, Transaction, params};
 use serde::Serialize;
 
-use super::{Shared, Store, StoreError, UnixTime, lock};
+use super::{Shared, Store, StoreError, UnixTime};
+use crate::sync::lock;
 
 /// Tokens of an answer, or of many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]

@@ -15,12 +15,12 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 
 use crate::body;
-use crate::client::Client;
 use crate::error::ApiError;
 use crate::generation::start;
 use crate::ids;
 use crate::sse;
 use crate::state::AppState;
+use crate::store::UnixTime;
 
 pub(super) use logprobs::{content as logprob_entries, finite, text as token_text};
 pub(super) use request::{StreamOptions, bias, effort_variables, stream, token_ids};
@@ -39,9 +39,13 @@ pub(in crate::openai) async fn complete(
     State(state): State<AppState>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (limits, client) = (state.limits, Client::of(&request));
-    let parsed = body::read(request, limits, move |body| request::parse(body, &limits, client)).await?;
-    let head = Head { id: ids::name("chatcmpl-"), created: ids::now(), model: parsed.ask.model.clone() };
+    let limits = state.limits;
+    let parsed = body::read(request, limits, move |body| request::parse(body, &limits)).await?;
+    let head = Head {
+        id: ids::name("chatcmpl-"),
+        created: UnixTime::now().seconds(),
+        model: parsed.ask.model.clone(),
+    };
     let generation = start(&state, parsed.ask).await?;
     match parsed.stream {
         Some(options) => {

@@ -67,7 +67,7 @@ pub(in crate::openai) struct StreamOptions {
     pub(in crate::openai) usage: bool,
 }
 
-pub(super) fn parse(body: &Value, limits: &RequestLimits, client: u64) -> Result<Parsed, ApiError> {
+pub(super) fn parse(body: &Value, limits: &RequestLimits) -> Result<Parsed, ApiError> {
     let fields = Fields::root(body)?;
     for (name, why) in REFUSED {
         fields.refuse(name, why)?;
@@ -103,7 +103,6 @@ pub(super) fn parse(body: &Value, limits: &RequestLimits, client: u64) -> Result
         stop: stops(&fields, "stop", limits)?,
         ignore_eos: fields.boolean("ignore_eos")?.unwrap_or(false),
         output: output(&fields)?,
-        client,
     };
     Ok(Parsed { ask, stream: stream(&fields)?, logprobs })
 }

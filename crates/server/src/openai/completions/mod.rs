@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 
 use super::FINGERPRINT;
 use crate::body;
-use crate::client::Client;
 use crate::error::ApiError;
 use crate::generation::{count_tokens, start};
 use crate::ids;
 use crate::sse;
 use crate::state::AppState;
+use crate::store::UnixTime;
 
 /// What every part of a response says.
 #[derive(Clone, Debug)]
@@ -42,10 +42,10 @@ impl Head {
 
 /// Continues prompts.
 pub(super) async fn complete(State(state): State<AppState>, request: Request) -> Result<Response, ApiError> {
-    let (limits, client) = (state.limits, Client::of(&request));
-    let parsed = body::read(request, limits, move |body| request::parse(body, &limits, client)).await?;
+    let limits = state.limits;
+    let parsed = body::read(request, limits, move |body| request::parse(body, &limits)).await?;
     let request::Parsed { ask, prompts, stream, echo, logprobs } = parsed;
-    let head = Head { id: ids::name("cmpl-"), created: ids::now(), model: ask.model.clone() };
+    let head = Head { id: ids::name("cmpl-"), created: UnixTime::now().seconds(), model: ask.model.clone() };
     let generates = ask.max_tokens != Some(0);
     let mut parts = Vec::with_capacity(prompts.len());
     for input in prompts {

@@ -44,7 +44,7 @@ pub(super) struct Parsed {
     pub(super) logprobs: bool,
 }
 
-pub(super) fn parse(body: &Value, limits: &RequestLimits, client: u64) -> Result<Parsed, ApiError> {
+pub(super) fn parse(body: &Value, limits: &RequestLimits) -> Result<Parsed, ApiError> {
     let fields = Fields::root(body)?;
     fields.only(&[HEEDED, SAMPLING, IGNORED])?;
     let model = fields.required_string("model")?.to_owned();
@@ -78,7 +78,6 @@ pub(super) fn parse(body: &Value, limits: &RequestLimits, client: u64) -> Result
         stop: stops(&fields, "stop", limits)?,
         ignore_eos: fields.boolean("ignore_eos")?.unwrap_or(false),
         output: OutputFormat::Text,
-        client,
     };
     Ok(Parsed { ask, prompts, stream: stream(&fields)?, echo, logprobs: logprobs.is_some() })
 }

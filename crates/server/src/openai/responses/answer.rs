@@ -10,8 +10,8 @@ use super::store::Responses;
 use crate::body::apart;
 use crate::error::ApiError;
 use crate::generation::{Finish, Generation, Totals, Update};
-use crate::ids;
 use crate::openai::chat::logprob_entries;
+use crate::store::UnixTime;
 
 /// What is known of a response before the model writes it.
 pub(super) struct Head {
@@ -70,7 +70,7 @@ impl Head {
         if cut {
             response.insert("incomplete_details".to_owned(), json!({"reason": "max_output_tokens"}));
         } else {
-            response.insert("completed_at".to_owned(), json!(ids::now()));
+            response.insert("completed_at".to_owned(), json!(UnixTime::now().seconds()));
         }
         response.insert("timings".to_owned(), totals.timings());
         let response = Value::Object(response);

@@ -29,12 +29,12 @@ use self::record::{Sources, common, gather, item_id, refers};
 use self::request::Parsed;
 use self::store::Responses;
 use crate::body::{self, apart};
-use crate::client::Client;
 use crate::error::ApiError;
 use crate::generation::{Generation, start};
 use crate::ids;
 use crate::sse;
 use crate::state::AppState;
+use crate::store::UnixTime;
 
 /// The routes of the Responses API.
 pub(super) fn router() -> Router<AppState> {
@@ -47,8 +47,8 @@ pub(super) fn router() -> Router<AppState> {
 /// `POST /v1/responses`.
 async fn create(State(state): State<AppState>, request: Request) -> Result<Response, ApiError> {
     let store = Responses::of(&state);
-    let (limits, client) = (state.limits, Client::of(&request));
-    let mut parsed = body::read(request, limits, move |body| request::parse(body, &limits, client)).await?;
+    let limits = state.limits;
+    let mut parsed = body::read(request, limits, move |body| request::parse(body, &limits)).await?;
     let response = ids::name("resp_");
     let input = std::mem::take(&mut parsed.input);
     let previous = parsed.previous.clone();
@@ -69,7 +69,7 @@ async fn create(State(state): State<AppState>, request: Request) -> Result<Respo
     });
     let head = Head {
         id: response,
-        created: ids::now(),
+        created: UnixTime::now().seconds(),
         model: parsed.ask.model,
         told: parsed.told,
         logprobs: parsed.logprobs,

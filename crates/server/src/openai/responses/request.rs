@@ -90,7 +90,7 @@ pub(super) struct Parsed {
     pub(super) told: Map<String, Value>,
 }
 
-pub(super) fn parse(body: &Value, limits: &RequestLimits, client: u64) -> Result<Parsed, ApiError> {
+pub(super) fn parse(body: &Value, limits: &RequestLimits) -> Result<Parsed, ApiError> {
     let fields = Fields::root(body)?;
     for (name, why) in REFUSED {
         fields.refuse(name, why)?;
@@ -147,7 +147,6 @@ pub(super) fn parse(body: &Value, limits: &RequestLimits, client: u64) -> Result
             stop: Vec::new(),
             ignore_eos: false,
             output,
-            client,
         },
         conversation: Conversation {
             messages: Vec::new(),
