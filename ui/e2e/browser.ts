@@ -1,5 +1,5 @@
 // A browser for the tests, and the rules that every test ends with: no other host was asked, the console is clean.
-import { type Browser, type BrowserContextOptions, chromium, type Page } from "playwright-core";
+import { type Browser, type BrowserContextOptions, chromium, type Locator, type Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, expect } from "vitest";
 
 import { startMock } from "../dev/mock.mjs";
@@ -160,6 +160,11 @@ export async function ask(page: Page, text: string, count = 1): Promise<void> {
 /** Waits until `read` gives `expected`. */
 export async function becomes<T>(read: () => Promise<T>, expected: T): Promise<void> {
   await expect.poll(read, { timeout: 30_000 }).toEqual(expected);
+}
+
+/** Waits until what is typed goes to `field`. */
+export async function focused(field: Locator): Promise<void> {
+  await becomes(() => field.evaluate((element) => element === document.activeElement), true);
 }
 
 /** Text that no other test has written. */

@@ -156,5 +156,6 @@ describe("the document", () => {
     ["", "New chat"],
     ["word ".repeat(30), "word word word word word word word word word word word word…"],
     ["x".repeat(100), `${"x".repeat(60)}…`],
+    ["😀".repeat(61), `${"😀".repeat(60)}…`],
   ])("the title of %j", (text, title) => expect(titleFrom(text)).toBe(title));
 });

@@ -128,8 +128,10 @@ export function toMarkdown(title: string, document: Document): string {
 /** The title that a conversation gets from its first message. */
 export function titleFrom(text: string): string {
   const line = text.trim().split(/\s*\n/, 1)[0]!.replace(/\s+/g, " ").replace(/^[#>*\-\s]+/, "");
-  if (line.length <= 60) return line || "New chat";
-  const cut = line.slice(0, 60);
+  // By characters, not by halves of them.
+  const characters = [...line];
+  if (characters.length <= 60) return line || "New chat";
+  const cut = characters.slice(0, 60).join("");
   const space = cut.lastIndexOf(" ");
   return `${space > 30 ? cut.slice(0, space) : cut}…`;
 }
