@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -110,6 +110,8 @@ struct Entry {
     /// Thousandths that are loaded.
     progress: AtomicU32,
     used: Mutex<Instant>,
+    /// Unloaded while somebody had a lease of it: in memory until they are done.
+    leaving: Mutex<Vec<Weak<LoadedModel>>>,
 }
 
 /// What is told of a model.
@@ -185,6 +187,7 @@ impl Registry {
             state: watch::Sender::new(State::Unloaded),
             progress: AtomicU32::new(0),
             used: Mutex::new(Instant::now()),
+            leaving: Mutex::default(),
         };
         entries.insert(name.clone(), Arc::new(entry));
         Ok(name)
@@ -368,8 +371,7 @@ impl Registry {
 
     /// Bytes that models may still take.
     fn left(&self) -> u64 {
-        let taken = |e: &Arc<Entry>| matches!(&*e.state.borrow(), State::Loading | State::Ready(_));
-        let used: u64 = lock(&self.entries).values().filter(|e| taken(e)).map(|e| e.info.memory).sum();
+        let used: u64 = lock(&self.entries).values().map(|e| e.info.memory * e.copies()).sum();
         match self.options.memory {
             Some(most) => most.saturating_sub(used),
             None => autarky_engine::memory::available().map_or(u64::MAX, |a| a.bytes - a.bytes / 32),
@@ -387,11 +389,22 @@ impl Entry {
         }
     }
 
+    /// How often it is in memory, or about to be.
+    fn copies(&self) -> u64 {
+        let here = matches!(&*self.state.borrow(), State::Loading | State::Ready(_));
+        let leaving = lock(&self.leaving).iter().filter(|model| model.strong_count() > 0).count();
+        u64::from(here) + leaving as u64
+    }
+
     fn unload(&self) -> bool {
-        let loaded = matches!(&*self.state.borrow(), State::Ready(_) | State::Failed(_));
-        let old = if loaded { Some(self.state.send_replace(State::Unloaded)) } else { None };
-        // The last to let go of it frees its memory.
-        drop(old);
-        loaded
+        if !matches!(&*self.state.borrow(), State::Ready(_) | State::Failed(_)) {
+            return false;
+        }
+        if let State::Ready(model) = self.state.send_replace(State::Unloaded) {
+            let mut leaving = lock(&self.leaving);
+            leaving.retain(|model| model.strong_count() > 0);
+            leaving.push(Arc::downgrade(&model));
+        }
+        true
     }
 }

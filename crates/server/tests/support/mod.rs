@@ -2,7 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use autarky_cpu::{Cpu, CpuOptions};
@@ -37,7 +37,7 @@ struct Stories {
 impl Loader for Stories {
     fn inspect(&self, _path: &Path) -> Result<ModelInfo, LoadError> {
         let (family, chat) = ("llama".to_owned(), self.template.is_some());
-        Ok(ModelInfo { family, parameters: 260_000, bytes: 1 << 20, context: CONTEXT, chat, memory: 1 << 20 })
+        Ok(ModelInfo { family, parameters: 260_000, bytes: 1 << 20, context: CONTEXT, chat, memory: MEMORY })
     }
 
     fn load(&self, path: &Path, _progress: &(dyn Fn(f32) + Sync)) -> Result<LoadedModel, LoadError> {
@@ -74,12 +74,40 @@ pub fn with_store(store: Store) -> Router {
     made(Some(TEMPLATE), 64, store)
 }
 
+/// As [`app`], behind these doors.
+pub fn with_doors(doors: Doors) -> Router {
+    routed(Some(TEMPLATE), 64, Store::in_memory().unwrap(), doors)
+}
+
 fn made(template: Option<&str>, waiting: usize, store: Store) -> Router {
+    routed(template, waiting, store, Doors::default())
+}
+
+fn routed(template: Option<&str>, waiting: usize, store: Store, doors: Doors) -> Router {
     let loader = Stories { template: template.map(str::to_owned), waiting };
     let registry = Registry::new(Box::new(loader), RegistryOptions::default());
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/stories260k.gguf");
-    assert_eq!(registry.add(&path).expect("in the tree"), MODEL);
-    autarky_server::app::app(AppState::new(registry, store, About::default()), Doors::default())
+    assert_eq!(registry.add(&path()).expect("in the tree"), MODEL);
+    autarky_server::app::app(AppState::new(registry, store, About::default()), doors)
+}
+
+/// The model's file.
+pub fn path() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/stories260k.gguf")
+}
+
+/// What a model takes of a registry's memory in tests.
+pub const MEMORY: u64 = 1 << 20;
+
+/// A registry of copies of the model in `folder`, by these names.
+pub fn registry(folder: &Path, names: &[&str], options: RegistryOptions) -> Arc<Registry> {
+    let loader = Stories { template: Some(TEMPLATE.to_owned()), waiting: 64 };
+    let registry = Registry::new(Box::new(loader), options);
+    for name in names {
+        let copy = folder.join(format!("{name}.gguf"));
+        std::fs::copy(path(), &copy).expect("a file");
+        assert_eq!(registry.add(&copy).expect("a model"), *name);
+    }
+    registry
 }
 
 /// A response, whole.
