@@ -29,9 +29,10 @@ def percentile(values, p):
     return values[min(len(values) - 1, round(p / 100 * (len(values) - 1)))] if values else float("nan")
 
 
-def request(connection, path, body):
-    """Sends a request and reads its stream; gives the times of its events that carry text."""
+def request(where, path, body):
+    """Sends a request, on a connection of its own, and reads its stream; gives the times of its events with text."""
     start = time.perf_counter()
+    connection = http.client.HTTPConnection(where.hostname, where.port, timeout=3600)
     connection.request("POST", path, body, {"content-type": "application/json"})
     response = connection.getresponse()
     if response.status != 200:
@@ -46,6 +47,7 @@ def request(connection, path, body):
         usage = event.get("usage") or usage
         if event.get("choices"):
             events.append(time.perf_counter())
+    connection.close()
     return start, events, usage
 
 
@@ -63,14 +65,13 @@ def run(url, args, seed):
     done, failures = [], []
 
     def client():
-        connection = http.client.HTTPConnection(where.hostname, where.port, timeout=3600)
         try:
             while True:
                 try:
                     body = waiting.get_nowait()
                 except queue.Empty:
                     return
-                done.append(request(connection, path, body))
+                done.append(request(where, path, body))
         except BaseException as problem:  # told by the main thread, which ends the run
             failures.append(problem)
 
@@ -104,6 +105,8 @@ def main():
                           ("vocabulary", 128000)]:
         parser.add_argument(f"--{flag}", type=int, default=default)
     parser.add_argument("--model", default="")
+    # Prompts that a server saw in an earlier run would be in its cache.
+    parser.add_argument("--seed", type=int, default=time.time_ns())
     parser.add_argument("--rows")
     args = parser.parse_args()
     servers = [server.split("=", 1) for server in args.servers]
@@ -111,7 +114,7 @@ def main():
     for number in range(args.rounds):
         # Whoever is first in one round is last in the next.
         for name, url in servers if number % 2 == 0 else servers[::-1]:
-            row = {"server": name, "round": number, **run(url, args, number)}
+            row = {"server": name, "round": number, **run(url, args, args.seed + number)}
             rows.append(row)
             print(f"{number} {name:14} {row['tokens_per_second']:8.1f} tok/s  first token {row['first_token_ms']['p50']:7.0f} ms"
                   f"  per token p50 {row['per_token_ms']['p50']:6.1f} p99 {row['per_token_ms']['p99']:6.1f} ms"
