@@ -14,6 +14,8 @@ use super::task::{Matrix, Operand};
 /// Rows that one piece of a product covers at most: their activations stay in the second-level cache while a thread runs
 /// them through one panel after another.
 pub(super) const ROWS: usize = 128;
+/// Pieces have multiples of so many rows, but for the last: the sets that kernels run through a panel are full then.
+const SET: usize = 8;
 /// Panels that one piece covers at most: what is done with its results finds them in that cache.
 const PANELS: usize = 16;
 /// Up to this many rows, a piece covers as many panels as a thread takes at once, to read them as one stream.
@@ -131,7 +133,7 @@ impl Run<'_, '_> {
         mut piece: impl FnMut(Range<usize>, Range<usize>),
     ) {
         let (across, down) = (panels.div_ceil(grain), rows.div_ceil(ROWS));
-        let height = rows.div_ceil(down.max(1));
+        let height = rows.div_ceil(down.max(1)).next_multiple_of(SET);
         let width = if rows <= FEW_ROWS { panels } else { PANELS };
         self.worker.for_each(across * down, 1, |range| {
             for (nth, pieces) in rows_of(range, across) {

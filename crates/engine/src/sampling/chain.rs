@@ -13,16 +13,37 @@ fn key(token: usize, logit: f32) -> u64 {
     u64::from(ordered) << 32 | u64::from(!(token as u32))
 }
 
-/// The id of the highest logit, the lowest of equal ones; `None` when all are −∞.
+/// Logits that are looked at together, many at a time, to see whether one among them deserves a closer look.
+const STRETCH: usize = 1024;
+
+/// The id of the first logit that is NaN or +∞.
+pub(super) fn not_a_number(logits: &[f32]) -> Option<usize> {
+    let good = |x: &f32| *x < f32::INFINITY;
+    let mut stretches = logits.chunks(STRETCH);
+    let found = stretches.position(|stretch| !stretch.iter().fold(true, |all, x| all & good(x)))?;
+    logits.iter().skip(found * STRETCH).position(|x| !good(x)).map(|i| found * STRETCH + i)
+}
+
+/// The id of the highest logit, the lowest of equal ones; `None` when all are −∞. None may be NaN.
 pub(super) fn best(logits: &[f32]) -> Option<u32> {
+    let higher = |a: f32, b: f32| if b > a { b } else { a };
     let mut best = f32::NEG_INFINITY;
-    let mut token = None;
-    for (i, &logit) in logits.iter().enumerate() {
-        if logit > best {
-            (best, token) = (logit, Some(i as u32));
+    let mut place = None;
+    for (i, stretch) in logits.chunks(STRETCH).enumerate() {
+        let mut lanes = [f32::NEG_INFINITY; 16];
+        let (whole, rest) = stretch.as_chunks::<16>();
+        for sixteen in whole {
+            for (lane, logit) in lanes.iter_mut().zip(sixteen) {
+                *lane = higher(*lane, *logit);
+            }
+        }
+        let highest = lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, higher);
+        if highest > best {
+            (best, place) = (highest, Some((i, stretch)));
         }
     }
-    token
+    let (i, stretch) = place?;
+    stretch.iter().position(|logit| *logit == best).map(|at| (i * STRETCH + at) as u32)
 }
 
 /// The `k` highest of finite logits (all when `k` is 0), sorted, into `out`. Looks at each logit once: keys below

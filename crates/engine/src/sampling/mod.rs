@@ -220,8 +220,14 @@ impl Sampler {
     /// When a logit is NaN or +∞, or all are −∞.
     pub fn sample(&mut self, logits: &[f32]) -> Result<u32, SamplingError> {
         let token = if self.options.temperature == 0.0 {
-            self.penalize(logits)?;
-            let best = chain::best(&self.logits);
+            self.check(logits)?;
+            let best = match self.options.penalizes() {
+                true => {
+                    self.penalize(logits);
+                    chain::best(&self.logits)
+                }
+                false => chain::best(logits),
+            };
             best.ok_or(SamplingError::NoCandidates { position: self.accepted })?
         } else {
             self.distribution(logits)?;
@@ -247,7 +253,8 @@ impl Sampler {
     /// # Errors
     /// When a logit is NaN or +∞, or all are −∞.
     pub fn distribution(&mut self, logits: &[f32]) -> Result<&[Candidate], SamplingError> {
-        self.penalize(logits)?;
+        self.check(logits)?;
+        self.penalize(logits);
         let o = self.options;
         let top_k = if o.temperature == 0.0 { 1 } else { o.top_k };
         chain::top_k(&self.logits, top_k, &mut self.keys, &mut self.candidates);
@@ -262,17 +269,17 @@ impl Sampler {
         Ok(&self.candidates)
     }
 
+    /// Whether these are logits.
+    fn check(&self, logits: &[f32]) -> Result<(), SamplingError> {
+        let Some(i) = chain::not_a_number(logits) else { return Ok(()) };
+        Err(SamplingError::NotANumber { position: self.accepted, token: i as u32, value: logits[i] })
+    }
+
     /// Copies the logits, penalised, into `self.logits`.
-    fn penalize(&mut self, logits: &[f32]) -> Result<(), SamplingError> {
-        let wrong = |x: &f32| x.is_nan() || *x == f32::INFINITY;
-        if let Some(i) = logits.iter().position(wrong) {
-            let (token, value) = (i as u32, logits[i]);
-            return Err(SamplingError::NotANumber { position: self.accepted, token, value });
-        }
+    fn penalize(&mut self, logits: &[f32]) {
         self.logits.clear();
         self.logits.extend_from_slice(logits);
         self.window.penalize(&self.options, &mut self.logits);
-        Ok(())
     }
 }
 

@@ -1,6 +1,9 @@
 //! The chain against straightforward definitions.
 
+use std::ops::Range;
+
 use proptest::prelude::*;
+use proptest::sample::Index;
 
 use super::{Rng, *};
 
@@ -32,16 +35,40 @@ fn order(logits: &[f32]) -> Vec<usize> {
 }
 
 fn some_logits() -> impl Strategy<Value = Vec<f32>> {
+    some_number_of_logits(1..300)
+}
+
+fn some_number_of_logits(number: Range<usize>) -> impl Strategy<Value = Vec<f32>> {
     // A coarse grid makes ties common.
-    prop::collection::vec((-40i32..40).prop_map(|x| x as f32 / 4.0), 1..300)
+    prop::collection::vec((-40i32..40).prop_map(|x| x as f32 / 4.0), number)
 }
 
 proptest! {
     #[test]
-    fn greedy_takes_the_lowest_id_of_the_best(logits in some_logits()) {
+    fn greedy_takes_the_lowest_id_of_the_best(logits in some_number_of_logits(1..3000)) {
         let expected = order(&logits)[0] as u32;
         prop_assert_eq!(sampler(Sampling::greedy()).sample(&logits).unwrap(), expected);
         prop_assert_eq!(kept(Sampling::greedy(), &logits), vec![expected]);
+    }
+
+    #[test]
+    fn what_is_no_number_is_found_wherever_it_is(
+        logits in some_number_of_logits(1..3000),
+        at: Index,
+        later: Index,
+        wrong in prop::sample::select(vec![f32::NAN, f32::INFINITY]),
+    ) {
+        let mut logits = logits;
+        let first = at.index(logits.len());
+        let later = first + later.index(logits.len() - first);
+        logits[later] = f32::INFINITY;
+        logits[first] = wrong;
+        match sampler(Sampling::greedy()).sample(&logits) {
+            Err(SamplingError::NotANumber { token, value, .. }) => {
+                prop_assert_eq!((token as usize, value.is_nan()), (first, wrong.is_nan()));
+            }
+            other => prop_assert!(false, "{other:?}"),
+        }
     }
 
     #[test]
