@@ -1,14 +1,15 @@
 //! What the page asks beside chats: which models and files there are, loading and unloading.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::body;
 use crate::error::ApiError;
+use crate::fields::Fields;
 use crate::folder;
 use crate::state::AppState;
 
@@ -38,30 +39,31 @@ async fn models(State(state): State<AppState>) -> Json<Value> {
     Json(json!({"models": state.registry.status()}))
 }
 
-#[derive(Deserialize)]
-struct Named {
-    id: String,
+/// The string `name`, which is all that the body of `request` has.
+async fn only(state: &AppState, request: Request, name: &'static str) -> Result<String, ApiError> {
+    body::read(request, state.limits, move |body| {
+        let fields = Fields::root(body)?;
+        fields.only(&[&[name]])?;
+        Ok(fields.required_string(name)?.to_owned())
+    })
+    .await
 }
 
-async fn load(State(state): State<AppState>, Json(named): Json<Named>) -> Result<Response, ApiError> {
-    state.registry.load(&named.id)?;
+async fn load(State(state): State<AppState>, request: Request) -> Result<Response, ApiError> {
+    state.registry.load(&only(&state, request, "id").await?)?;
     Ok((StatusCode::ACCEPTED, Json(json!({}))).into_response())
 }
 
-async fn unload(State(state): State<AppState>, Json(named): Json<Named>) -> Result<Json<Value>, ApiError> {
-    let was_loaded = state.registry.unload(&named.id)?;
+async fn unload(State(state): State<AppState>, request: Request) -> Result<Json<Value>, ApiError> {
+    let was_loaded = state.registry.unload(&only(&state, request, "id").await?)?;
     Ok(Json(json!({"was_loaded": was_loaded})))
 }
 
-#[derive(Deserialize)]
-struct InFolder {
-    path: String,
-}
-
-async fn add(State(state): State<AppState>, Json(file): Json<InFolder>) -> Result<Response, ApiError> {
+async fn add(State(state): State<AppState>, request: Request) -> Result<Response, ApiError> {
+    let path = only(&state, request, "path").await?;
     let registry = state.registry.clone();
     // Reads the head of a file, which may lie on a slow disk.
-    let added = tokio::task::spawn_blocking(move || registry.add_from_folder(&file.path)).await;
+    let added = tokio::task::spawn_blocking(move || registry.add_from_folder(&path)).await;
     let id = added.map_err(|_| ApiError::internal("the file could not be read"))??;
     Ok((StatusCode::CREATED, Json(json!({"id": id}))).into_response())
 }
