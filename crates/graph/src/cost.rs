@@ -9,6 +9,7 @@ use std::fmt;
 
 use autarky_quant::DType;
 
+use crate::derivative::{Backward, Gradient};
 use crate::dim::{Sizes, Symbol};
 use crate::graph::{Graph, Node, WeightId};
 use crate::op::Op;
@@ -138,6 +139,7 @@ pub fn node(graph: &Graph, node: &Node, storage: &Storage<'_>) -> Cost {
         Op::Activation(_) | Op::Softcap { .. } => plain(4.0 * width),
         Op::GatedActivation(_) => plain(5.0 * width),
         Op::Add | Op::Multiply | Op::Scale { .. } => plain(width),
+        Op::CrossEntropy => plain(4.0 * argument(0).width() as f64),
         Op::Concat => plain(0.0),
         // Only the chosen part is read.
         Op::Slice { .. } | Op::Select => Cost { flops: Linear::default(), read: written.clone(), written },
@@ -153,7 +155,55 @@ pub fn node(graph: &Graph, node: &Node, storage: &Storage<'_>) -> Cost {
                 written,
             }
         }
+        Op::Backward(op) => {
+            let flops = match op {
+                Backward::Linear { .. } | Backward::HeadLinear { .. } => {
+                    2.0 * argument(0).last() as f64 * width
+                }
+                Backward::Norm(_) => 10.0 * width,
+                Backward::Activation(_) | Backward::Softcap { .. } => 6.0 * width,
+                Backward::Slice { .. } | Backward::Select => 0.0,
+                Backward::Route(_) => 8.0 * width,
+                Backward::CrossEntropy => 5.0 * width,
+                // The forward products again, and two backward for each.
+                Backward::Experts(e) => {
+                    argument(1).width() as f64 * 12.0 * expert_weights(graph, e.gate) + 10.0 * width
+                }
+                Backward::Attention(a) => {
+                    let (spec, heads) = (graph.caches()[a.cache.index()], argument(0).features()[0] as f64);
+                    // Scores again, then derivatives by weights and values, and by queries and keys.
+                    let pair = heads * (6.0 * spec.key_width as f64 + 4.0 * spec.value_width as f64 + 10.0);
+                    return Cost {
+                        flops: Linear::of(Symbol::Attended { window: a.window }, pair),
+                        read: read_arguments,
+                        written,
+                    };
+                }
+            };
+            plain(flops)
+        }
+        Op::Gradient(op) => {
+            let numbers: f64 = (op.of().iter())
+                .map(|w| graph.weight(*w).shape.iter().map(|&n| n as f64).product::<f64>())
+                .sum();
+            let flops = match op {
+                Gradient::Embed { .. } => argument(0).width() as f64,
+                Gradient::Linear { .. } => 2.0 * argument(0).width() as f64 * argument(1).width() as f64,
+                Gradient::HeadLinear { .. } => 2.0 * argument(0).width() as f64 * argument(1).last() as f64,
+                Gradient::Norm(_) => 4.0 * argument(0).width() as f64,
+                Gradient::Sinks(_) => argument(0).features()[0] as f64,
+                Gradient::Experts(e) => argument(1).width() as f64 * 6.0 * expert_weights(graph, e.gate),
+            };
+            // What was gathered is read and written.
+            let gathered = Linear::constant(F32 * numbers);
+            Cost { flops: per_row(flops), read: read_arguments.plus(&gathered), written: gathered }
+        }
     }
+}
+
+/// Numbers in one of an expert's matrices.
+fn expert_weights(graph: &Graph, gate: WeightId) -> f64 {
+    graph.weight(gate).shape[1..].iter().map(|&n| n as f64).product()
 }
 
 /// The cost of a whole step.

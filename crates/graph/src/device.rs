@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use autarky_quant::DType;
 
+use crate::derivative::Backward;
 use crate::error::{CompileError, RunError, WeightError};
-use crate::graph::{CacheSpec, Graph};
+use crate::graph::{CacheSpec, Graph, Node};
 use crate::op::Op;
 
 /// Positions in one block of the KV cache.
@@ -267,10 +268,41 @@ impl Step<'_> {
                         )));
                     }
                 }
+                Op::CrossEntropy => self.check_targets(graph, node)?,
+                Op::Backward(Backward::Attention(_)) => {
+                    if let Some(i) = self.sequences.iter().position(|s| s.position > 0) {
+                        let what = "positions before the step's have no derivatives; begin at position 0";
+                        return Err(RunError::Step(format!("sequence {i}: {what}")));
+                    }
+                }
                 _ => {}
             }
         }
         Ok(())
+    }
+
+    /// Every wanted token's target is in the vocabulary.
+    fn check_targets(&self, graph: &Graph, loss: &Node) -> Result<(), RunError> {
+        let vocabulary = graph.node(loss.args[0]).shape.last();
+        let mut given = graph.node(loss.args[1]);
+        if given.op == Op::Select {
+            given = graph.node(given.args[0]);
+        }
+        let targets = match given.op {
+            Op::Input { slot } => self.inputs.get(slot).copied().unwrap_or_default(),
+            _ => &[],
+        };
+        let good = |o: &&u32| {
+            let target = targets.get(**o as usize).copied().unwrap_or(-1.0);
+            target >= 0.0 && target < vocabulary as f32 && target.fract() == 0.0
+        };
+        match self.outputs.iter().find(|o| !good(o)) {
+            None => Ok(()),
+            Some(o) => {
+                let what = format!("the target of token {o} is none of the {vocabulary} of the vocabulary");
+                Err(RunError::Step(what))
+            }
+        }
     }
 
     /// No block is written in two places: sequences may share what they read, but not what threads write side by side.

@@ -3,15 +3,16 @@
 //! A [`Graph`] is a list of [`Op`]s, each a step that a paper would name, over a flat ragged batch of tokens.
 //! Sizes that change from step to step are [`Symbol`]s, so a graph is built and compiled once for a model and a
 //! device. Readers: the [`mod@reference`] interpreter (what is right), devices (through [`Device`] and [`Program`]),
-//! the planner (through [`cost`]), and, later, training and export.
+//! the planner (through [`cost`]), training (through [`derivative`]), and, later, export.
 //!
 //! Module map: [`dim`] sizes and shapes · [`op`] the ops · [`mod@graph`] the graph · [`Builder`] builds it, checked · [`cost`]
-//! operations and bytes of every op · [`device`] the seam between graph and device · [`mod@reference`] the interpreter ·
+//! operations and bytes of every op · [`derivative`] the graph that trains a model, from the one that runs it · [`device`] the seam between graph and device · [`mod@reference`] the interpreter ·
 //! [`conformance`] the suite that every device must pass.
 
 mod builder;
 pub mod conformance;
 pub mod cost;
+pub mod derivative;
 pub mod device;
 pub mod dim;
 mod error;

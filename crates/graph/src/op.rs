@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::derivative::{Backward, Gradient};
 use crate::graph::{CacheId, WeightId};
 
 /// A step of a model. Arguments are values of the graph; weights and caches are named by their ids.
@@ -78,6 +79,12 @@ pub enum Op {
     Experts(Experts),
     /// The rows whose results are wanted: `[tokens, ...]` → `[outputs, ...]`.
     Select,
+    /// −ln softmax(logits)[target]: logits `[R, V]`, targets (whole numbers below V) `[R, 1]` → `[R, 1]`.
+    CrossEntropy,
+    /// Part of a derivative by values.
+    Backward(Backward),
+    /// Part of a derivative by weights; gives no numbers: `[R, 0]`.
+    Gradient(Gradient),
 }
 
 impl Op {
@@ -103,6 +110,9 @@ impl Op {
             Op::Route(_) => "route",
             Op::Experts(_) => "experts",
             Op::Select => "select",
+            Op::CrossEntropy => "cross entropy",
+            Op::Backward(b) => b.name(),
+            Op::Gradient(g) => g.name(),
         }
     }
 
@@ -116,6 +126,7 @@ impl Op {
             Op::Attention(a) => a.sinks.into_iter().collect(),
             Op::Route(r) => r.bias.into_iter().collect(),
             Op::Experts(e) => vec![e.gate, e.up, e.down],
+            Op::Backward(b) => b.weights(),
             _ => Vec::new(),
         }
     }

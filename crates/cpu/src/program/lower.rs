@@ -411,6 +411,15 @@ impl<'a> Lowering<'a> {
                 let to = self.sink(index)?;
                 self.push(Task::Select { from, to });
             }
+            Op::CrossEntropy | Op::Backward(_) | Op::Gradient(_) => {
+                let node = &self.graph.nodes()[index];
+                return Err(CompileError::Unsupported {
+                    device: "cpu".to_owned(),
+                    op: node.op.name(),
+                    label: node.label.clone(),
+                    what: "it runs models and does not train them yet; the reference device does".to_owned(),
+                });
+            }
         }
         Ok(())
     }

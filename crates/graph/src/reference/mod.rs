@@ -1,6 +1,8 @@
 //! The reference interpreter: short, f32, obviously right, never optimised. Other devices are checked against it.
 
+mod backward;
 pub(crate) mod ops;
+mod real;
 
 use std::sync::Arc;
 
@@ -13,6 +15,7 @@ use crate::device::{
 use crate::error::{CompileError, RunError};
 use crate::graph::{CacheSpec, Graph, ValueId, WeightId};
 use crate::op::Op;
+use real::Real;
 
 /// The device that says what is right.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,7 +46,7 @@ impl Device for RoundedReference {
         weights: &dyn Weights,
         limits: Limits,
     ) -> Result<Box<dyn Program>, CompileError> {
-        Ok(Box::new(Interpreter::new(graph, weights, limits, Some(self.group))?))
+        Ok(Box::new(Interpreter::<f32>::new(graph, weights, limits, Some(self.group))?))
     }
 }
 
@@ -68,28 +71,30 @@ impl Device for Reference {
         weights: &dyn Weights,
         limits: Limits,
     ) -> Result<Box<dyn Program>, CompileError> {
-        Ok(Box::new(Interpreter::new(graph, weights, limits, None)?))
+        Ok(Box::new(Interpreter::<f32>::new(graph, weights, limits, None)?))
     }
 }
 
 /// What a node made: numbers, and for a routing also the experts that they weigh.
 #[derive(Debug, Default)]
-struct Value {
-    numbers: Vec<f32>,
+struct Value<R> {
+    numbers: Vec<R>,
     experts: Vec<u32>,
 }
 
-struct Interpreter {
+pub(crate) struct Interpreter<R> {
     graph: Arc<Graph>,
     limits: Limits,
-    weights: Vec<Vec<f32>>,
+    weights: Vec<Vec<R>>,
+    /// For every weight, what was gathered of the derivative by it; empty for those that no op gathers.
+    gradients: Vec<Vec<R>>,
     /// The group in which activations are rounded beside quantized weights.
     group: Option<usize>,
     /// For every weight, the group in which what it multiplies is rounded.
     rounding: Vec<Option<usize>>,
     /// One a layer: position by position, keys of all heads and then values of all heads.
-    caches: Vec<Vec<f32>>,
-    values: Vec<Value>,
+    caches: Vec<Vec<R>>,
+    values: Vec<Value<R>>,
 }
 
 /// The place of every token of a step.
@@ -98,45 +103,70 @@ struct Place {
     position: usize,
 }
 
-impl Interpreter {
-    fn new(
+impl<R: Real> Interpreter<R> {
+    pub(crate) fn new(
         graph: Arc<Graph>,
         source: &dyn Weights,
         limits: Limits,
         group: Option<usize>,
-    ) -> Result<Interpreter, CompileError> {
+    ) -> Result<Interpreter<R>, CompileError> {
         let (mut weights, mut rounding) = (Vec::new(), Vec::new());
         for spec in graph.weights() {
             let tensor = fetch(source, &spec.name, &spec.shape)?;
-            weights.push(tensor.to_f32(&spec.name)?);
+            weights.push(tensor.to_f32(&spec.name)?.into_iter().map(R::from).collect::<Vec<R>>());
             rounding.push(group.filter(|_| !tensor.dtype.is_float()));
             source.release(&spec.name);
         }
         let caches = graph.caches().iter().map(|c| cache(c, &limits)).collect::<Result<_, _>>()?;
         let values = graph.nodes().iter().map(|_| Value::default()).collect();
-        Ok(Interpreter { graph, limits, weights, group, rounding, caches, values })
+        let mut gradients = vec![Vec::new(); weights.len()];
+        for node in graph.nodes() {
+            if let Op::Gradient(gradient) = &node.op {
+                for id in gradient.of() {
+                    gradients[id.index()] = vec![R::default(); weights[id.index()].len()];
+                }
+            }
+        }
+        Ok(Interpreter { graph, limits, weights, gradients, group, rounding, caches, values })
     }
 
     /// W x for every row of `x`, with x rounded where that is asked for.
-    fn product(&self, x: &[f32], id: WeightId, w: &[f32], inner: usize) -> Vec<f32> {
+    fn product(&self, x: &[R], id: WeightId, w: &[R], inner: usize) -> Vec<R> {
         match self.rounding[id.index()] {
             None => ops::linear(x, w, inner),
-            Some(group) => ops::linear(&ops::round(x, inner, group, ops::step), w, inner),
+            Some(group) => ops::linear(&rounded(x, |x| ops::round(x, inner, group, ops::step)), w, inner),
         }
     }
 
-    fn numbers(&self, value: ValueId) -> &[f32] {
+    fn numbers(&self, value: ValueId) -> &[R] {
         &self.values[value.index()].numbers
     }
 
-    fn compute(&mut self, index: usize, step: &Step<'_>, places: &[Place]) -> Value {
+    /// A weight's numbers.
+    #[cfg(test)]
+    pub(crate) fn weight_mut(&mut self, id: WeightId) -> &mut [R] {
+        &mut self.weights[id.index()]
+    }
+
+    /// What was gathered of the derivative by a weight.
+    #[cfg(test)]
+    pub(crate) fn gradient(&self, id: WeightId) -> &[R] {
+        &self.gradients[id.index()]
+    }
+
+    /// As [`Program::output`].
+    pub(crate) fn result(&self, index: usize) -> &[R] {
+        self.numbers(self.graph.outputs()[index])
+    }
+
+    fn compute(&mut self, index: usize, step: &Step<'_>, places: &[Place]) -> Value<R> {
         let graph = Arc::clone(&self.graph);
         let node = &graph.nodes()[index];
         let arg = |i: usize| self.numbers(node.args[i]);
         let shape = |i: usize| &graph.node(node.args[i]).shape;
         let weight = |id: WeightId| self.weights[id.index()].as_slice();
         let numbers = match &node.op {
-            Op::Input { slot } => step.inputs[*slot].to_vec(),
+            Op::Input { slot } => step.inputs[*slot].iter().map(|&x| R::from(x)).collect(),
             Op::Embed { table } => {
                 let width = node.shape.width();
                 let row = |t: &u32| &weight(*table)[*t as usize * width..][..width];
@@ -152,7 +182,7 @@ impl Interpreter {
             Op::HeadLinear { weight: w } => {
                 let (inner, out) = (shape(0).last(), node.shape.last());
                 let heads = node.shape.features()[0];
-                let head = |(h, x): (usize, &[f32])| {
+                let head = |(h, x): (usize, &[R])| {
                     self.product(x, *w, &weight(*w)[h % heads * out * inner..][..out * inner], inner)
                 };
                 arg(0).chunks_exact(inner).enumerate().flat_map(head).collect()
@@ -174,14 +204,14 @@ impl Interpreter {
                 let spec = graph.caches()[a.cache.index()];
                 let mut cache = std::mem::take(&mut self.caches[a.cache.index()]);
                 let [q, k, v] = [0, 1, 2].map(|arg| self.numbers(node.args[arg]));
-                let rounded = self.limits.cache == CacheDType::I8;
-                let round = |x: &[f32], width, group, wanted| match wanted {
-                    true => round_cached(x, width, group),
+                let rounds = self.limits.cache == CacheDType::I8;
+                let round = |x: &[R], width, group, wanted| match wanted {
+                    true => rounded(x, |x| round_cached(x, width, group)),
                     false => x.to_vec(),
                 };
-                let k = round(k, spec.key_width, CACHE_GROUP, rounded);
-                let v = round(v, spec.value_width, spec.value_width, rounded);
-                let q = round(q, spec.key_width, CACHE_GROUP, rounded && self.group.is_some());
+                let k = round(k, spec.key_width, CACHE_GROUP, rounds);
+                let v = round(v, spec.value_width, spec.value_width, rounds);
+                let q = round(q, spec.key_width, CACHE_GROUP, rounds && self.group.is_some());
                 let at = |place: &Place, position: usize| {
                     let block = step.sequences[place.sequence].blocks[position / BLOCK] as usize;
                     (block * BLOCK + position % BLOCK) * spec.width()
@@ -215,10 +245,10 @@ impl Interpreter {
             Op::GatedActivation(kind) => {
                 arg(0).iter().zip(arg(1)).map(|(&g, &u)| ops::activation(*kind, g) * u).collect()
             }
-            Op::Add => arg(0).iter().zip(arg(1)).map(|(a, b)| a + b).collect(),
-            Op::Multiply => arg(0).iter().zip(arg(1)).map(|(a, b)| a * b).collect(),
-            Op::Scale { factor } => arg(0).iter().map(|x| x * factor).collect(),
-            Op::Softcap { cap } => arg(0).iter().map(|x| cap * (x / cap).tanh()).collect(),
+            Op::Add => arg(0).iter().zip(arg(1)).map(|(a, b)| *a + *b).collect(),
+            Op::Multiply => arg(0).iter().zip(arg(1)).map(|(a, b)| *a * *b).collect(),
+            Op::Scale { factor } => arg(0).iter().map(|x| *x * R::from(*factor)).collect(),
+            Op::Softcap { cap } => arg(0).iter().map(|x| ops::softcap(*x, *cap)).collect(),
             Op::Concat => {
                 let rows = arg(0).chunks_exact(shape(0).last()).zip(arg(1).chunks_exact(shape(1).last()));
                 rows.flat_map(|(a, b)| a.iter().chain(b)).copied().collect()
@@ -243,19 +273,19 @@ impl Interpreter {
                 let inner = graph.weight(e.gate).shape[1];
                 let of = |id, expert: u32| &weight(id)[expert as usize * inner * width..][..inner * width];
                 let routing = &self.values[node.args[1].index()];
-                let mut y = vec![0.0; arg(0).len()];
+                let mut y = vec![R::default(); arg(0).len()];
                 for (i, x) in arg(0).chunks_exact(width).enumerate() {
                     for j in i * top..(i + 1) * top {
                         let (expert, share) = (routing.experts[j], routing.numbers[j]);
                         let gate = self.product(x, e.gate, of(e.gate, expert), width);
                         let up = self.product(x, e.up, of(e.up, expert), width);
-                        let hidden: Vec<f32> = gate
+                        let hidden: Vec<R> = gate
                             .iter()
                             .zip(&up)
-                            .map(|(&g, u)| ops::activation(e.activation, g) * u)
+                            .map(|(&g, u)| ops::activation(e.activation, g) * *u)
                             .collect();
                         let down = self.product(&hidden, e.down, of(e.down, expert), inner);
-                        y[i * width..][..width].iter_mut().zip(down).for_each(|(y, d)| *y += share * d);
+                        y[i * width..][..width].iter_mut().zip(down).for_each(|(y, d)| *y = *y + share * d);
                     }
                 }
                 y
@@ -264,9 +294,24 @@ impl Interpreter {
                 let width = node.shape.width();
                 step.outputs.iter().flat_map(|&o| &arg(0)[o as usize * width..][..width]).copied().collect()
             }
+            Op::CrossEntropy => {
+                let rows = arg(0).chunks_exact(shape(0).width()).zip(arg(1));
+                rows.map(|(logits, target)| backward::cross_entropy(logits, *target)).collect()
+            }
+            Op::Backward(op) => self.backward(op, node, step, places),
+            Op::Gradient(op) => {
+                self.gather(op, node, step, places);
+                Vec::new()
+            }
         };
         Value { numbers, experts: Vec::new() }
     }
+}
+
+/// What `round` makes of numbers.
+fn rounded<R: Real>(x: &[R], round: impl Fn(&[f32]) -> Vec<f32>) -> Vec<R> {
+    let x: Vec<f32> = x.iter().map(|&x| x.into() as f32).collect();
+    round(&x).into_iter().map(R::from).collect()
 }
 
 /// Keys, values or queries (each `width` numbers), rounded in groups as [`CacheDType::I8`] says.
@@ -275,12 +320,12 @@ fn round_cached(x: &[f32], width: usize, group: usize) -> Vec<f32> {
 }
 
 /// A layer's KV cache, zero.
-fn cache(spec: &CacheSpec, limits: &Limits) -> Result<Vec<f32>, CompileError> {
+fn cache<R: Real>(spec: &CacheSpec, limits: &Limits) -> Result<Vec<R>, CompileError> {
     let positions = limits.blocks.saturating_mul(BLOCK);
     let numbers = positions.saturating_mul(spec.width());
     // `vec!` ends the process where there is not the memory, so that is asked for first.
-    match Vec::<f32>::new().try_reserve_exact(numbers) {
-        Ok(()) => Ok(vec![0.0; numbers]),
+    match Vec::<R>::new().try_reserve_exact(numbers) {
+        Ok(()) => Ok(vec![R::default(); numbers]),
         Err(_) => Err(CompileError::Memory {
             what: format!("a layer's KV cache of {positions} positions"),
             bytes: (numbers as u64).saturating_mul(4),
@@ -289,8 +334,8 @@ fn cache(spec: &CacheSpec, limits: &Limits) -> Result<Vec<f32>, CompileError> {
     }
 }
 
-impl Program for Interpreter {
-    fn run(&mut self, step: &Step<'_>) -> Result<(), RunError> {
+impl<R: Real> Interpreter<R> {
+    pub(crate) fn step(&mut self, step: &Step<'_>) -> Result<(), RunError> {
         step.check(&self.graph, &self.limits)?;
         let places: Vec<Place> = (step.sequences.iter().enumerate())
             .flat_map(|(i, s)| (0..s.tokens).map(move |t| Place { sequence: i, position: s.position + t }))
@@ -307,9 +352,15 @@ impl Program for Interpreter {
         }
         Ok(())
     }
+}
+
+impl Program for Interpreter<f32> {
+    fn run(&mut self, step: &Step<'_>) -> Result<(), RunError> {
+        self.step(step)
+    }
 
     fn output(&self, index: usize) -> &[f32] {
-        self.numbers(self.graph.outputs()[index])
+        self.result(index)
     }
 
     fn memory(&self) -> MemoryUse {

@@ -1,9 +1,10 @@
 //! The mathematics of the ops, one row at a time.
 
+use super::real::Real;
 use crate::op::{ActivationKind, Attention, GroupScore, Norm, NormKind, Rope, Route, Scoring};
 
 /// y = W x for every row of `x` (each `inner` wide); W is `[out, inner]`. Sums are kept in f64.
-pub(crate) fn linear(x: &[f32], w: &[f32], inner: usize) -> Vec<f32> {
+pub(crate) fn linear<R: Real>(x: &[R], w: &[R], inner: usize) -> Vec<R> {
     let row = |x| move |w| dot(x, w);
     x.chunks_exact(inner).flat_map(|x| w.chunks_exact(inner).map(row(x))).collect()
 }
@@ -38,41 +39,46 @@ pub(crate) fn largest(x: &[f32]) -> f32 {
     x.iter().fold(0.0, |m, x| m.max(x.abs()))
 }
 
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>() as f32
+fn dot<R: Real>(a: &[R], b: &[R]) -> R {
+    R::of(a.iter().zip(b).map(|(&a, &b)| a.into() * b.into()).sum::<f64>())
 }
 
-pub(crate) fn add_to(row: &mut [f32], more: &[f32]) {
-    row.iter_mut().zip(more).for_each(|(x, m)| *x += m);
+pub(crate) fn add_to<R: Real>(row: &mut [R], more: &[R]) {
+    row.iter_mut().zip(more).for_each(|(x, m)| *x = *x + *m);
 }
 
-pub(crate) fn norm(x: &[f32], norm: &Norm, weight: Option<&[f32]>, bias: Option<&[f32]>) -> Vec<f32> {
+/// The mean that a norm takes off, and what it multiplies the rest by.
+pub(crate) fn moments<R: Real>(x: &[R], norm: &Norm) -> (f64, f64) {
     let n = x.len() as f64;
     let mean = match norm.kind {
         NormKind::Rms => 0.0,
-        NormKind::Layer => x.iter().map(|&x| f64::from(x)).sum::<f64>() / n,
+        NormKind::Layer => x.iter().map(|&x| x.into()).sum::<f64>() / n,
     };
-    let variance = x.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / n;
-    let scale = 1.0 / (variance + f64::from(norm.epsilon)).sqrt();
-    let one = |(i, &x): (usize, &f32)| {
-        let y = ((f64::from(x) - mean) * scale) as f32;
-        y * weight.map_or(1.0, |w| w[i]) + bias.map_or(0.0, |b| b[i])
+    let variance = x.iter().map(|&x| (x.into() - mean).powi(2)).sum::<f64>() / n;
+    (mean, 1.0 / (variance + f64::from(norm.epsilon)).sqrt())
+}
+
+pub(crate) fn norm<R: Real>(x: &[R], norm: &Norm, weight: Option<&[R]>, bias: Option<&[R]>) -> Vec<R> {
+    let (mean, scale) = moments(x, norm);
+    let one = |(i, &x): (usize, &R)| {
+        let y = R::of((x.into() - mean) * scale);
+        y * weight.map_or(R::of(1.0), |w| w[i]) + bias.map_or(R::of(0.0), |b| b[i])
     };
     x.iter().enumerate().map(one).collect()
 }
 
-pub(crate) fn rope(head: &mut [f32], rope: &Rope, position: usize) {
+pub(crate) fn rope<R: Real>(head: &mut [R], rope: &Rope, position: usize) {
     for (i, frequency) in rope.frequencies.iter().enumerate() {
         let (sin, cos) = (position as f32 * frequency).sin_cos();
         let (a, b) = rope.pair(i);
-        let (x, y) = (head[a], head[b]);
-        head[a] = (x * cos - y * sin) * rope.scale;
-        head[b] = (x * sin + y * cos) * rope.scale;
+        let [x, y, sin, cos, scale]: [R; 5] = [head[a], head[b], sin.into(), cos.into(), rope.scale.into()];
+        head[a] = (x * cos + y * sin * R::of(-1.0)) * scale;
+        head[b] = (x * sin + y * cos) * scale;
     }
 }
 
-pub(crate) fn activation(kind: ActivationKind, x: f32) -> f32 {
-    let wide = f64::from(x);
+pub(crate) fn activation<R: Real>(kind: ActivationKind, x: R) -> R {
+    let wide: f64 = x.into();
     let y = match kind {
         ActivationKind::Silu => wide / (1.0 + (-wide).exp()),
         ActivationKind::Gelu => 0.5 * wide * (1.0 + erf(wide * std::f64::consts::FRAC_1_SQRT_2)),
@@ -83,7 +89,7 @@ pub(crate) fn activation(kind: ActivationKind, x: f32) -> f32 {
         ActivationKind::Relu => wide.max(0.0),
         ActivationKind::Sigmoid => 1.0 / (1.0 + (-wide).exp()),
     };
-    y as f32
+    R::of(y)
 }
 
 /// The error function by its Maclaurin series near 0 and the continued fraction of erfc beyond (Abramowitz & Stegun
@@ -105,41 +111,80 @@ fn erf(x: f64) -> f64 {
 }
 
 /// softmax(q·k · scale) · v over the entries (key, value) that the query sees.
-pub(crate) fn attend<'a>(
-    query: &[f32],
-    entries: impl Iterator<Item = (&'a [f32], &'a [f32])> + Clone,
+pub(crate) fn attend<'a, R: Real>(
+    query: &[R],
+    entries: impl Iterator<Item = (&'a [R], &'a [R])> + Clone,
     value_width: usize,
     attention: &Attention,
-    sink: Option<f32>,
-) -> Vec<f32> {
-    let score = |key: &[f32]| {
-        let s = dot(query, key) * attention.scale;
-        attention.softcap.map_or(s, |cap| cap * (s / cap).tanh())
-    };
-    let scores: Vec<f32> = entries.clone().map(|(key, _)| score(key)).collect();
-    let largest = scores.iter().copied().chain(sink).fold(f32::NEG_INFINITY, f32::max);
-    let weights: Vec<f64> = scores.iter().map(|s| f64::from(s - largest).exp()).collect();
-    let sum = weights.iter().sum::<f64>() + sink.map_or(0.0, |s| f64::from(s - largest).exp());
+    sink: Option<R>,
+) -> Vec<R> {
+    let (weights, _) = attention_weights(query, entries.clone().map(|(key, _)| key), attention, sink);
     let mut y = vec![0.0; value_width];
     for ((_, value), w) in entries.zip(&weights) {
-        y.iter_mut().zip(value).for_each(|(y, &v)| *y += w * f64::from(v));
+        y.iter_mut().zip(value).for_each(|(y, &v)| *y += w * v.into());
     }
-    y.into_iter().map(|y: f64| (y / sum) as f32).collect()
+    y.into_iter().map(R::of).collect()
+}
+
+/// Softmax of the scores of the keys that a query sees, and the sink's share.
+pub(crate) fn attention_weights<'a, R: Real>(
+    query: &[R],
+    keys: impl Iterator<Item = &'a [R]>,
+    attention: &Attention,
+    sink: Option<R>,
+) -> (Vec<f64>, f64) {
+    let scores: Vec<f64> = keys.map(|key| score(dot(query, key), attention).into()).collect();
+    let sink = sink.map(Into::into);
+    let largest = scores.iter().copied().chain(sink).fold(f64::NEG_INFINITY, f64::max);
+    let weights: Vec<f64> = scores.iter().map(|s| (s - largest).exp()).collect();
+    let of_sink = sink.map_or(0.0, |s: f64| (s - largest).exp());
+    let sum = weights.iter().sum::<f64>() + of_sink;
+    (weights.iter().map(|w| w / sum).collect(), of_sink / sum)
+}
+
+/// The score of a query and a key from their product.
+pub(crate) fn score<R: Real>(product: R, attention: &Attention) -> R {
+    let s = product * attention.scale.into();
+    attention.softcap.map_or(s, |cap| softcap(s, cap))
+}
+
+pub(crate) fn softcap<R: Real>(x: R, cap: f32) -> R {
+    let cap = f64::from(cap);
+    R::of(cap * (x.into() / cap).tanh())
 }
 
 /// The chosen experts with their weights, best first.
-pub(crate) fn route(logits: &[f32], route: &Route, bias: Option<&[f32]>) -> Vec<(u32, f32)> {
-    let scores: Vec<f32> = match route.scoring {
+pub(crate) fn route<R: Real>(logits: &[R], route: &Route, bias: Option<&[R]>) -> Vec<(u32, R)> {
+    let scores = router_scores(logits, route.scoring);
+    let chosen = choose(&scores, route, bias);
+    let sum: f64 = chosen.iter().map(|&e| scores[e].into()).sum();
+    let share = |e: usize| {
+        let share: f64 = scores[e].into();
+        let share = if route.normalize { share / (sum + 1e-20) } else { share };
+        R::of(share * f64::from(route.scale))
+    };
+    chosen.into_iter().map(|e| (e as u32, share(e))).collect()
+}
+
+/// Router logits as scores.
+pub(crate) fn router_scores<R: Real>(logits: &[R], scoring: Scoring) -> Vec<R> {
+    match scoring {
         Scoring::Sigmoid => logits.iter().map(|&x| activation(ActivationKind::Sigmoid, x)).collect(),
         Scoring::Softmax => {
-            let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let e: Vec<f32> = logits.iter().map(|x| (x - largest).exp()).collect();
-            let sum: f32 = e.iter().sum();
-            e.iter().map(|x| x / sum).collect()
+            let largest = logits.iter().copied().fold(f64::NEG_INFINITY, |m, x| m.max(x.into()));
+            let e: Vec<f64> = logits.iter().map(|&x| (x.into() - largest).exp()).collect();
+            let sum: f64 = e.iter().sum();
+            e.iter().map(|x| R::of(x / sum)).collect()
         }
-    };
-    let ranked: Vec<f32> = scores.iter().enumerate().map(|(i, s)| s + bias.map_or(0.0, |b| b[i])).collect();
-    let best_first = |keys: &[f32]| {
+    }
+}
+
+/// The experts with the best scores, best first.
+fn choose<R: Real>(scores: &[R], route: &Route, bias: Option<&[R]>) -> Vec<usize> {
+    let biased = |(i, s): (usize, &R)| *s + bias.map_or(R::of(0.0), |b| b[i]);
+    let ranked: Vec<R> = scores.iter().enumerate().map(biased).collect();
+    let best_first = |keys: &[R]| {
+        let keys: Vec<f64> = keys.iter().map(|&key| key.into()).collect();
         let mut order: Vec<usize> = (0..keys.len()).collect();
         order.sort_by(|&a, &b| keys[b].total_cmp(&keys[a]).then(a.cmp(&b)));
         order
@@ -148,27 +193,18 @@ pub(crate) fn route(logits: &[f32], route: &Route, bias: Option<&[f32]>) -> Vec<
         None => true,
         Some(g) => {
             let size = ranked.len() / g.count;
-            let group_score = |members: &[f32]| {
+            let group_score = |members: &[R]| {
                 let order = best_first(members);
                 match g.score {
                     GroupScore::Best => members[order[0]],
                     GroupScore::BestTwo => members[order[0]] + members[order[1]],
                 }
             };
-            let groups: Vec<f32> = ranked.chunks_exact(size).map(group_score).collect();
+            let groups: Vec<R> = ranked.chunks_exact(size).map(group_score).collect();
             best_first(&groups)[..g.keep].contains(&(expert / size))
         }
     };
-    let chosen = best_first(&ranked).into_iter().filter(|&e| eligible(e)).take(route.top);
-    let mut chosen: Vec<(u32, f32)> = chosen.map(|e| (e as u32, scores[e])).collect();
-    let sum: f32 = chosen.iter().map(|c| c.1).sum();
-    for (_, share) in &mut chosen {
-        if route.normalize {
-            *share /= sum + 1e-20;
-        }
-        *share *= route.scale;
-    }
-    chosen
+    best_first(&ranked).into_iter().filter(|&e| eligible(e)).take(route.top).collect()
 }
 
 #[cfg(test)]
@@ -197,7 +233,7 @@ mod tests {
             normalize: true,
             scale: 2.0,
         };
-        let chosen = route(&[3.0, -9.0, 2.0, 1.5], &r, None);
+        let chosen = route(&[3.0f32, -9.0, 2.0, 1.5], &r, None);
         assert_eq!(chosen.iter().map(|c| c.0).collect::<Vec<_>>(), [2, 3]);
         assert!((chosen[0].1 + chosen[1].1 - 2.0).abs() < 1e-6);
     }

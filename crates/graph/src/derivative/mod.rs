@@ -1,0 +1,263 @@
+//! The training graph of a model, derived from the graph that runs it: the model's nodes, the loss, and behind them the
+//! derivatives in reverse (reverse-mode differentiation; Griewank & Walther, Evaluating Derivatives, 2nd ed. 2008, ch. 3).
+
+mod op;
+#[cfg(test)]
+mod tests;
+
+pub use op::{Backward, Gradient};
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::dim::{Shape, Symbol};
+use crate::graph::{Graph, Node, ValueId, WeightId, WeightSpec};
+use crate::op::{Norm, Op, Rope};
+
+/// The step's input that has the target of every token, as a number: `[tokens, 1]`.
+pub const TARGETS: usize = 0;
+/// The step's input that has what the loss of every token is multiplied by before the sum that is differentiated
+/// (1 / tokens for a mean): `[tokens, 1]`.
+pub const FACTORS: usize = 1;
+
+/// The graph that computes, for the wanted tokens of a step, the cross entropy between the model's first output (its
+/// logits) and the tokens' targets, `[outputs, 1]`; and adds to the gradients of the weights for which `trained` says so
+/// the derivative of Σ loss · factor.
+///
+/// Every sequence of a step begins at position 0. The step's inputs are [`TARGETS`] and [`FACTORS`]; a graph that has
+/// inputs of its own gives `None`.
+pub fn training(graph: &Graph, trained: impl Fn(&WeightSpec) -> bool) -> Option<Graph> {
+    if graph.nodes.iter().any(|n| matches!(n.op, Op::Input { .. })) {
+        return None;
+    }
+    let logits = *graph.outputs.first()?;
+    let weights = graph.weights.iter().enumerate();
+    let trained = weights.filter(|(_, spec)| trained(spec)).map(|(i, _)| WeightId(i)).collect();
+    let mut derivation = Derivation {
+        graph: Graph { outputs: Vec::new(), ..graph.clone() },
+        trained,
+        needed: Vec::new(),
+        derivatives: vec![None; graph.nodes.len()],
+        label: String::new(),
+    };
+    derivation.find_needed();
+    let dy = derivation.loss(logits);
+    derivation.add(logits, dy);
+    for index in (0..graph.nodes.len()).rev() {
+        if let Some(dy) = derivation.derivatives[index] {
+            derivation.differentiate(ValueId(index), dy);
+        }
+    }
+    Some(derivation.graph)
+}
+
+struct Derivation {
+    graph: Graph,
+    trained: HashSet<WeightId>,
+    /// Whether a trained weight is behind a value.
+    needed: Vec<bool>,
+    /// What is known so far of the derivative by a value.
+    derivatives: Vec<Option<ValueId>>,
+    label: String,
+}
+
+impl Derivation {
+    fn find_needed(&mut self) {
+        for node in &self.graph.nodes {
+            let own = node.op.weights().iter().any(|w| self.trained.contains(w));
+            let needed = own || node.args.iter().any(|a| self.needed[a.0]);
+            self.needed.push(needed);
+        }
+    }
+
+    /// Adds the loss of `logits`, which is the graph's output, and gives the derivative by the logits.
+    fn loss(&mut self, logits: ValueId) -> ValueId {
+        "loss".clone_into(&mut self.label);
+        let row = |rows| Shape::new(rows, [1]);
+        let rows = self.shape(logits).rows();
+        let [targets, factors] = [TARGETS, FACTORS].map(|slot| {
+            let given = self.push(Op::Input { slot }, &[], row(Symbol::Tokens));
+            match rows {
+                Symbol::Outputs => self.push(Op::Select, &[given], row(rows)),
+                _ => given,
+            }
+        });
+        let loss = self.push(Op::CrossEntropy, &[logits, targets], row(rows));
+        self.graph.outputs = vec![loss];
+        let shape = self.shape(logits).clone();
+        self.push(Op::Backward(Backward::CrossEntropy), &[logits, targets, factors], shape)
+    }
+
+    fn shape(&self, value: ValueId) -> &Shape {
+        &self.graph.nodes[value.0].shape
+    }
+
+    fn push(&mut self, op: Op, args: &[ValueId], shape: Shape) -> ValueId {
+        self.graph.nodes.push(Node { op, args: args.to_vec(), shape, label: self.label.clone() });
+        ValueId(self.graph.nodes.len() - 1)
+    }
+
+    /// A derivative by a value, which has the value's shape.
+    fn backward(&mut self, of: ValueId, op: Backward, args: &[ValueId]) {
+        let shape = self.shape(of).clone();
+        let dx = self.push(Op::Backward(op), args, shape);
+        self.add(of, dx);
+    }
+
+    /// Adds to the gradients of weights.
+    fn gradient(&mut self, op: Gradient, args: &[ValueId]) {
+        let rows = self.shape(args[0]).rows();
+        self.push(Op::Gradient(op), args, Shape::new(rows, [0]));
+    }
+
+    /// Adds `dx` to what is known of the derivative by `of`.
+    fn add(&mut self, of: ValueId, dx: ValueId) {
+        if !self.needed[of.0] {
+            return;
+        }
+        let shape = self.shape(of).clone();
+        let sum = match self.derivatives[of.0] {
+            None => dx,
+            Some(others) => self.push(Op::Add, &[others, dx], shape),
+        };
+        self.derivatives[of.0] = Some(sum);
+    }
+
+    fn is_trained(&self, weight: WeightId) -> bool {
+        self.trained.contains(&weight)
+    }
+
+    /// Carries the derivative `dy` by a value on to its arguments and weights.
+    fn differentiate(&mut self, value: ValueId, dy: ValueId) {
+        let Node { op, args, shape, label } = self.graph.nodes[value.0].clone();
+        self.label = label;
+        let needed = |derivation: &Self, i: usize| derivation.needed[args[i].0];
+        match op {
+            Op::Embed { table } => {
+                if self.is_trained(table) {
+                    self.gradient(Gradient::Embed { table }, &[dy]);
+                }
+            }
+            Op::Linear { weight, bias } => {
+                let [weight_of, bias] = [Some(weight), bias].map(|w| w.filter(|w| self.is_trained(*w)));
+                if weight_of.or(bias).is_some() {
+                    self.gradient(Gradient::Linear { weight: weight_of, bias }, &[args[0], dy]);
+                }
+                if needed(self, 0) {
+                    self.backward(args[0], Backward::Linear { weight }, &[dy]);
+                }
+            }
+            Op::HeadLinear { weight } => {
+                if self.is_trained(weight) {
+                    self.gradient(Gradient::HeadLinear { weight }, &[args[0], dy]);
+                }
+                if needed(self, 0) {
+                    self.backward(args[0], Backward::HeadLinear { weight }, &[dy]);
+                }
+            }
+            Op::Norm(norm) => {
+                let [weight, bias] = [norm.weight, norm.bias].map(|w| w.filter(|w| self.is_trained(*w)));
+                if weight.or(bias).is_some() {
+                    self.gradient(Gradient::Norm(Norm { weight, bias, ..norm }), &[args[0], dy]);
+                }
+                if needed(self, 0) {
+                    self.backward(args[0], Backward::Norm(norm), &[args[0], dy]);
+                }
+            }
+            // The transpose of a rotation turns back.
+            Op::Rope(rope) => {
+                let back: Arc<[f32]> = rope.frequencies.iter().map(|f| -f).collect();
+                let dx = self.push(Op::Rope(Rope { frequencies: back, ..rope }), &[dy], shape);
+                self.add(args[0], dx);
+            }
+            Op::Attention(attention) => {
+                let args = [args[0], args[1], args[2], dy];
+                if attention.sinks.is_some_and(|s| self.is_trained(s)) {
+                    self.gradient(Gradient::Sinks(attention), &args);
+                }
+                let widths = [0, 1, 2].map(|i| self.shape(args[i]).width());
+                let joined = Shape::new(shape.rows(), [widths.iter().sum::<usize>()]);
+                let joined = self.push(Op::Backward(Backward::Attention(attention)), &args, joined);
+                self.part(args[0], joined, 0);
+                self.part(args[1], joined, widths[0]);
+                self.part(args[2], joined, widths[0] + widths[1]);
+            }
+            Op::Activation(kind) => self.backward(args[0], Backward::Activation(kind), &[args[0], dy]),
+            Op::GatedActivation(kind) => {
+                let (gate, up) = (args[0], args[1]);
+                if needed(self, 1) {
+                    let active = self.push(Op::Activation(kind), &[gate], shape.clone());
+                    let dx = self.push(Op::Multiply, &[dy, active], shape.clone());
+                    self.add(up, dx);
+                }
+                if needed(self, 0) {
+                    let by_active = self.push(Op::Multiply, &[dy, up], shape);
+                    self.backward(gate, Backward::Activation(kind), &[gate, by_active]);
+                }
+            }
+            Op::Add => {
+                self.add(args[0], dy);
+                self.add(args[1], dy);
+            }
+            Op::Multiply => {
+                for (of, other) in [(args[0], args[1]), (args[1], args[0])] {
+                    if self.needed[of.0] {
+                        let dx = self.push(Op::Multiply, &[dy, other], shape.clone());
+                        self.add(of, dx);
+                    }
+                }
+            }
+            Op::Scale { factor } => {
+                let dx = self.push(Op::Scale { factor }, &[dy], shape);
+                self.add(args[0], dx);
+            }
+            Op::Softcap { cap } => self.backward(args[0], Backward::Softcap { cap }, &[args[0], dy]),
+            Op::Concat => {
+                let mut start = 0;
+                for of in args {
+                    let (length, shape) = (self.shape(of).last(), self.shape(of).clone());
+                    if self.needed[of.0] {
+                        let dx = self.push(Op::Slice { start, length }, &[dy], shape);
+                        self.add(of, dx);
+                    }
+                    start += length;
+                }
+            }
+            Op::Slice { start, .. } => self.backward(args[0], Backward::Slice { start }, &[dy]),
+            Op::Reshape { .. } => {
+                let shape = self.shape(args[0]).clone();
+                let dx = self.push(Op::Reshape { features: shape.features().to_vec() }, &[dy], shape);
+                self.add(args[0], dx);
+            }
+            Op::Route(route) => self.backward(args[0], Backward::Route(route), &[args[0], value, dy]),
+            Op::Experts(experts) => {
+                let args = [args[0], args[1], dy];
+                if [experts.gate, experts.up, experts.down].iter().any(|w| self.is_trained(*w)) {
+                    self.gradient(Gradient::Experts(experts), &args);
+                }
+                let width = shape.width();
+                let joined = Shape::new(shape.rows(), [width + self.shape(args[1]).width()]);
+                let joined = self.push(Op::Backward(Backward::Experts(experts)), &args, joined);
+                self.part(args[0], joined, 0);
+                self.part(args[1], joined, width);
+            }
+            Op::Select => self.backward(args[0], Backward::Select, &[dy]),
+            // Nothing is behind these, or they are derivatives themselves.
+            Op::Input { .. } | Op::CrossEntropy | Op::Backward(_) | Op::Gradient(_) => {}
+        }
+    }
+
+    /// The derivative by `of` is a part of `joined`.
+    fn part(&mut self, of: ValueId, joined: ValueId, start: usize) {
+        if !self.needed[of.0] {
+            return;
+        }
+        let shape = self.shape(of).clone();
+        let flat = Shape::new(shape.rows(), [shape.width()]);
+        let mut dx = self.push(Op::Slice { start, length: shape.width() }, &[joined], flat);
+        if shape.features().len() > 1 {
+            dx = self.push(Op::Reshape { features: shape.features().to_vec() }, &[dx], shape);
+        }
+        self.add(of, dx);
+    }
+}
