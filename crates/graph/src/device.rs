@@ -10,7 +10,7 @@ use autarky_quant::DType;
 
 use crate::derivative::Backward;
 use crate::error::{CompileError, RunError, WeightError};
-use crate::graph::{CacheSpec, Graph, Node};
+use crate::graph::{CacheSpec, Graph, Node, WeightId};
 use crate::op::Op;
 
 /// Positions in one block of the KV cache.
@@ -358,6 +358,15 @@ pub trait Program: Send {
     /// Output `index` of the graph, as the last step left it: `[rows, width]` row-major, rows being the tokens or
     /// the wanted outputs.
     fn output(&self, index: usize) -> &[f32];
+
+    /// What the steps have gathered of the derivative by a weight since the program was compiled, or since
+    /// [`Program::clear_gradients`]: row-major in the weight's shape. Empty where the graph gathers none.
+    fn gradient(&self, _weight: WeightId) -> &[f32] {
+        &[]
+    }
+
+    /// Sets all gradients to zero.
+    fn clear_gradients(&mut self) {}
 
     /// The memory that it holds.
     fn memory(&self) -> MemoryUse;

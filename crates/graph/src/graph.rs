@@ -103,6 +103,11 @@ impl Graph {
         &self.weights
     }
 
+    /// The weights' ids, in the same order.
+    pub fn weight_ids(&self) -> impl Iterator<Item = WeightId> + use<> {
+        (0..self.weights.len()).map(WeightId)
+    }
+
     /// One weight.
     pub fn weight(&self, id: WeightId) -> &WeightSpec {
         &self.weights[id.0]

@@ -86,7 +86,7 @@ fn check(name: &str, build: impl Fn(&mut Builder, ValueId) -> Result<ValueId, Gr
     let mut run = Run::new(&graph, &mut rng);
     run.loss();
     let gathered: Vec<Vec<f64>> =
-        (0..graph.weights().len()).map(|i| run.interpreter.gradient(WeightId(i)).to_vec()).collect();
+        graph.weight_ids().map(|id| run.interpreter.gathered(id).to_vec()).collect();
     for (i, spec) in graph.weights().iter().enumerate() {
         let gradient = &gathered[i];
         if not_trained(&spec.name) {

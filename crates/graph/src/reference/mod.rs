@@ -148,9 +148,8 @@ impl<R: Real> Interpreter<R> {
         &mut self.weights[id.index()]
     }
 
-    /// What was gathered of the derivative by a weight.
-    #[cfg(test)]
-    pub(crate) fn gradient(&self, id: WeightId) -> &[R] {
+    /// As [`Program::gradient`].
+    pub(crate) fn gathered(&self, id: WeightId) -> &[R] {
         &self.gradients[id.index()]
     }
 
@@ -363,9 +362,18 @@ impl Program for Interpreter<f32> {
         self.result(index)
     }
 
+    fn gradient(&self, weight: WeightId) -> &[f32] {
+        self.gathered(weight)
+    }
+
+    fn clear_gradients(&mut self) {
+        self.gradients.iter_mut().for_each(|g| g.fill(0.0));
+    }
+
     fn memory(&self) -> MemoryUse {
         let bytes = |v: &[Vec<f32>]| v.iter().map(|x| 4 * x.len() as u64).sum();
-        MemoryUse { weights: bytes(&self.weights), cache: bytes(&self.caches), arena: 0 }
+        let weights = bytes(&self.weights) + bytes(&self.gradients);
+        MemoryUse { weights, cache: bytes(&self.caches), arena: 0 }
     }
 }
 
