@@ -368,6 +368,9 @@ pub trait Program: Send {
     /// Sets all gradients to zero.
     fn clear_gradients(&mut self) {}
 
+    /// Changes a weight whose gradient is gathered to these numbers, row-major in its shape. Others stay as they are.
+    fn set_weight(&mut self, _weight: WeightId, _numbers: &[f32]) {}
+
     /// The memory that it holds.
     fn memory(&self) -> MemoryUse;
 }

@@ -370,6 +370,12 @@ impl Program for Interpreter<f32> {
         self.gradients.iter_mut().for_each(|g| g.fill(0.0));
     }
 
+    fn set_weight(&mut self, weight: WeightId, numbers: &[f32]) {
+        if !self.gathered(weight).is_empty() {
+            self.weights[weight.index()].copy_from_slice(numbers);
+        }
+    }
+
     fn memory(&self) -> MemoryUse {
         let bytes = |v: &[Vec<f32>]| v.iter().map(|x| 4 * x.len() as u64).sum();
         let weights = bytes(&self.weights) + bytes(&self.gradients);
