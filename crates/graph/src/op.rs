@@ -79,7 +79,7 @@ pub enum Op {
     Experts(Experts),
     /// The rows whose results are wanted: `[tokens, ...]` → `[outputs, ...]`.
     Select,
-    /// −ln softmax(logits)[target]: logits `[R, V]`, targets (whole numbers below V) `[R, 1]` → `[R, 1]`.
+    /// −ln of the softmax of the logits at the target: logits `[R, V]`, targets (whole numbers below V) `[R, 1]` → `[R, 1]`.
     CrossEntropy,
     /// Part of a derivative by values.
     Backward(Backward),
