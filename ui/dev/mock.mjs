@@ -23,8 +23,9 @@ const MODELS = [
 
 /**
  * Starts a server on a free port, or on `port`.
- * @param {{port?: number, empty?: boolean, key?: string, busy?: boolean, pace?: number}} options
+ * @param {{port?: number, empty?: boolean, key?: string, busy?: boolean, pace?: number, ready?: Promise<void>}} options
  *   `empty`: without models. `busy`: the first request for an answer is refused. `pace`: milliseconds for each token.
+ *   `ready`: the server says no more than its page before.
  */
 export async function startMock(options = {}) {
   const state = {
@@ -69,6 +70,7 @@ async function handle(state, request, response) {
   const { pathname } = new URL(request.url, "http://mock");
   if (!pathname.startsWith("/api/") && !pathname.startsWith("/v1/")) return page(pathname, response);
   state.requests.push(`${request.method} ${pathname}`);
+  await state.ready;
   if (state.key && request.headers.authorization !== `Bearer ${state.key}`) throw new Refusal(401, "this server needs an API key");
   const body = await read(request);
   const route = `${request.method} ${pathname}`;

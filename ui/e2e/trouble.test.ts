@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 
 import { startMock } from "../dev/mock.mjs";
-import { allowComplaints, answered, answers, ask, becomes, composer, mine, mock, send, visit } from "./browser";
+import { allowComplaints, answered, answers, ask, becomes, composer, mine, mock, send, sendButton, stopButton, visit } from "./browser";
 
 test("without a model, the page helps to add one", async () => {
   const { url } = await mock({ empty: true });
@@ -49,6 +49,21 @@ test("a busy server says when to try again", async () => {
   await again.click();
   await answered(page, 1);
   expect(await page.getByRole("alert").count()).toBe(0);
+});
+
+test("a message that is sent before the server has named its models is answered, or stopped", async () => {
+  let open = () => {};
+  const { url } = await mock({ ready: new Promise((resolve) => (open = resolve)) });
+  const page = await visit(url);
+  await send(page, "stop this");
+  await stopButton(page).click();
+  await sendButton(page).waitFor();
+  expect(await page.getByRole("alert").count()).toBe(0);
+  await send(page, "answer this");
+  await stopButton(page).waitFor();
+  open();
+  await answered(page, 1);
+  expect(await mine(page).locator(".bubble").allInnerTexts()).toEqual(["stop this", "answer this"]);
 });
 
 test("a server that is gone is told of, and found again with nothing lost", async () => {

@@ -22,9 +22,11 @@ export function Composer({ conversation }: { conversation: Conversation }) {
   }, [text]);
 
   const send = () => {
-    if (busy || text.trim() === "") return;
+    // What was typed since the field was drawn counts, too.
+    const written = conversation.draft.value.trim();
+    if (conversation.answer.value !== null || written === "") return;
     conversation.draft.value = "";
-    conversation.send(text.trim(), shown(conversation.tree).at(-1)?.id ?? null);
+    conversation.send(written, shown(conversation.tree).at(-1)?.id ?? null);
     focusComposer(false);
   };
   const onKey = (event: KeyboardEvent) => {
@@ -65,7 +67,7 @@ export function Composer({ conversation }: { conversation: Conversation }) {
             <Icon name="stop" />
           </button>
         ) : (
-          <button type="submit" class="round" aria-label="Send" title="Send (Enter)" disabled={text.trim() === "" || !conversation.model.value}>
+          <button type="submit" class="round" aria-label="Send" title="Send (Enter)" disabled={text.trim() === ""}>
             <Icon name="send" />
           </button>
         )}

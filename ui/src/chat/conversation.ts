@@ -4,7 +4,7 @@ import { signal } from "@preact/signals";
 import { ApiError, json } from "../api/client";
 import { complete } from "../api/completion";
 import type { Stored } from "../api/types";
-import { ready } from "../models/models";
+import { known, ready, usual } from "../models/models";
 import { announcement, notify, report } from "../shell/notices";
 import { Answer } from "./answer";
 import { type Document, fromJson, messagesTo, type Settings, titleFrom, toJson } from "./document";
@@ -125,14 +125,16 @@ export class Conversation {
 
   /** Has the message `parent` answered by the model. */
   private async respond(parent: string): Promise<void> {
-    const model = this.model.value;
+    const answer = new Answer(newId());
+    this.answer.value = answer;
+    const model = await this.chosen(answer.abort.signal);
     if (!model) {
-      notify("Choose a model first.", { bad: true });
+      answer.end();
+      this.answer.value = null;
+      if (!answer.abort.signal.aborted) notify("Choose a model first.", { bad: true });
       return;
     }
-    const answer = new Answer(newId());
     this.setTree(add(this.tree, { id: answer.id, parent, role: "assistant", model, content: "", created: now() }));
-    this.answer.value = answer;
     announcement.value = "Writing an answer";
     const keep = setInterval(() => this.keepAnswer(answer, {}), KEEP_EVERY);
     let outcome: Partial<Message> = {};
@@ -150,6 +152,15 @@ export class Conversation {
     this.keepAnswer(answer, outcome);
     this.answer.value = null;
     announcement.value = outcome.error ? `Error: ${outcome.error.message}` : `Answer: ${answer.content.slice(0, 4000)}`;
+  }
+
+  /** The model that answers: the usual one, once the server has said what it has, where none was chosen. */
+  private async chosen(abort: AbortSignal): Promise<string | null> {
+    if (!this.model.value) {
+      await known(abort).catch(() => {});
+      this.model.value ||= usual.value;
+    }
+    return abort.aborted ? null : this.model.value;
   }
 
   /** Writes what has come of an answer into the tree. */

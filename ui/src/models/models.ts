@@ -83,6 +83,11 @@ export function listFiles(): Promise<{ folder: string; files: ModelFile[] }> {
   return json("GET", "api/files");
 }
 
+/** Waits until the server has said which models it has. Fails when aborted. */
+export async function known(abort: AbortSignal): Promise<void> {
+  while (models.value === null) await changed(abort);
+}
+
 /** Waits until a model is ready, loading it where it is not. Fails where the load fails, and when aborted. */
 export async function ready(id: string, abort: AbortSignal): Promise<void> {
   if (!modelOf(id)) await refreshModels();
