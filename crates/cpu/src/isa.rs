@@ -54,6 +54,15 @@ impl Isa {
         }
     }
 
+    /// Whether it comes with products of BF16 numbers outside of tiles (`AVX512-BF16`) on this machine.
+    pub fn has_bf16_products(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 | Isa::Amx => std::arch::is_x86_feature_detected!("avx512bf16"),
+            _ => false,
+        }
+    }
+
     /// The name that flags take: `scalar`, `avx2`, `avx512`, `amx` or `neon`.
     pub const fn name(self) -> &'static str {
         match self {

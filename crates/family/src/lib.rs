@@ -33,4 +33,4 @@ pub use config::Config;
 pub use convert::{convert, convert_llama2c};
 pub use error::FamilyError;
 pub use model::{Model, TypeUse, known_families};
-pub use outline::{Outline, outline};
+pub use outline::{Outline, outline, outline_of};

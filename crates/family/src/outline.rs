@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use autarky_graph::Graph;
+use serde_json::{Map, Value};
 
 use crate::config::Config;
 use crate::error::FamilyError;
@@ -27,7 +28,16 @@ pub fn outline(path: impl AsRef<Path>) -> Result<Outline, FamilyError> {
     let file = if path.is_dir() { path.join("config.json") } else { path.to_owned() };
     let mut object = read_object(&file)?;
     object.remove("quantization_config");
-    let (family, config) = from_object(&file, &object)?;
-    let graph = (family.graph)(&config).map_err(|source| FamilyError::Graph { file, source })?;
+    outline_of(&file, &object)
+}
+
+/// The outline of the model that a configuration says, in Hugging Face's fields. Errors name it as `file`.
+///
+/// # Errors
+/// For unknown families, and configurations that make no sense.
+pub fn outline_of(file: &Path, object: &Map<String, Value>) -> Result<Outline, FamilyError> {
+    let (family, config) = from_object(file, object)?;
+    let graph =
+        (family.graph)(&config).map_err(|source| FamilyError::Graph { file: file.to_owned(), source })?;
     Ok(Outline { config, graph })
 }

@@ -1,6 +1,8 @@
 //! AdamW: steps along a running mean of gradients, each number scaled by its own running deviation, with weight decay
 //! apart from both (Kingma & Ba 2015, arXiv:1412.6980; Loshchilov & Hutter 2019, arXiv:1711.05101).
 
+use crate::parallel::{self, PIECE};
+
 /// What an [`AdamW`] goes by; the usual values are those of PyTorch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamWOptions {
@@ -71,22 +73,26 @@ impl AdamW {
         let rate = (f64::from(learning_rate) / bias(o.first_decay)) as f32;
         let root = bias(o.second_decay).sqrt() as f32;
         let mut tensors = self.tensors.iter_mut();
+        let mut pieces = Vec::new();
         for update in updates {
             let moments = tensors.next().expect("as many tensors as sizes");
             assert!(update.parameters.len() == moments.first.len(), "a tensor of its size");
             assert!(update.gradients.len() == moments.first.len(), "gradients of its size");
             let keep = if update.decays { 1.0 - learning_rate * o.weight_decay } else { 1.0 };
-            let means = moments.first.iter_mut().zip(&mut moments.second);
-            for ((x, gradient), (first, second)) in
-                update.parameters.iter_mut().zip(update.gradients).zip(means)
-            {
+            let of_parameters = update.parameters.chunks_mut(PIECE).zip(update.gradients.chunks(PIECE));
+            let means = moments.first.chunks_mut(PIECE).zip(moments.second.chunks_mut(PIECE));
+            pieces.extend(of_parameters.zip(means).map(|((x, g), (m, v))| (keep, x, g, m, v)));
+        }
+        assert!(tensors.next().is_none(), "as many tensors as sizes");
+        parallel::for_each(pieces, |(keep, parameters, gradients, first, second)| {
+            let numbers = parameters.iter_mut().zip(gradients).zip(first.iter_mut().zip(second));
+            for ((x, gradient), (first, second)) in numbers {
                 let gradient = gradient * gradient_scale;
                 *first += (1.0 - o.first_decay) * (gradient - *first);
                 *second = o.second_decay * *second + (1.0 - o.second_decay) * gradient * gradient;
                 *x = *x * keep - rate * *first / (second.sqrt() / root + o.epsilon);
             }
-        }
-        assert!(tensors.next().is_none(), "as many tensors as sizes");
+        });
     }
 }
 

@@ -1,43 +1,93 @@
 //! Ten steps of training beside PyTorch's: `fixtures/adamw.py` wrote its losses.
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use autarky_family::Model;
-use autarky_format::safetensors::File;
+use autarky_cpu::Isa;
+use autarky_family::{Model, outline_of};
+use autarky_graph::Device;
+use autarky_graph::conformance::{RandomWeights, Rng};
 use autarky_graph::reference::Reference;
-use autarky_train::{AdamWOptions, TrainError, Trainer, TrainerOptions};
-
-const HERE: &str = env!("CARGO_MANIFEST_DIR");
+use autarky_quant::DType;
+use autarky_train::{AdamWOptions, Precision, TrainError, Trainer, TrainerOptions};
+use support::{checkpoint, cpu, devices, input};
 
 /// A tiny checkpoint, ready to be trained on so many sequences, and its input.
 fn trainer(name: &str, sequences: usize) -> (Trainer, Vec<u32>) {
-    let folder = Path::new(HERE).join("../family/tests/fixtures").join(name);
+    trainer_on(&Reference, name, sequences, Precision::F32)
+}
+
+fn trainer_on(
+    device: &dyn Device,
+    name: &str,
+    sequences: usize,
+    precision: Precision,
+) -> (Trainer, Vec<u32>) {
+    let folder = checkpoint(name);
     let model = Model::open(&folder).unwrap();
-    let file = File::open(folder.join("expected.safetensors")).unwrap();
-    let tokens: Vec<u32> = file.raw("input_ids").unwrap().ints().unwrap().iter().map(|&i| i as u32).collect();
+    let tokens = input(&folder);
     let options = TrainerOptions {
         sequences,
         length: tokens.len() - 1,
         adamw: AdamWOptions { second_decay: 0.95, weight_decay: 0.1, ..AdamWOptions::default() },
         largest_norm: Some(1.0),
+        precision,
     };
-    (Trainer::new(&Reference, model.graph(), model.weights(), options).unwrap(), tokens)
+    (Trainer::new(device, model.graph(), model.weights(), options).unwrap(), tokens)
 }
 
 #[test]
 fn ten_steps_have_the_losses_of_pytorch() {
-    let text = std::fs::read_to_string(Path::new(HERE).join("tests/fixtures/adamw.json")).unwrap();
+    let text =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/adamw.json"))
+            .unwrap();
     let expected: BTreeMap<String, Vec<f32>> = serde_json::from_str(&text).unwrap();
     assert_eq!(expected.len(), 4);
-    for (name, losses) in expected {
-        let (mut trainer, tokens) = trainer(&name, 1);
-        for (step, loss) in losses.into_iter().enumerate() {
-            let found = trainer.step(&[&tokens], 3e-3).unwrap().loss;
-            assert!(
-                (found - loss).abs() < 1e-4 * loss,
-                "{name}, step {step}: {found}, and {loss} by PyTorch"
-            );
+    for (device, run) in devices() {
+        for (name, losses) in &expected {
+            let (mut trainer, tokens) = trainer_on(&*run, name, 1, Precision::F32);
+            for (step, loss) in losses.iter().enumerate() {
+                let found = trainer.step(&[&tokens], 3e-3).unwrap().loss;
+                assert!(
+                    (found - loss).abs() < 1e-4 * loss,
+                    "{name} on {device}, step {step}: {found}, and {loss} by PyTorch"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_change_no_bit() {
+    for (name, precision) in
+        [("llama", Precision::F32), ("llama", Precision::Bf16), ("mixtral", Precision::Bf16)]
+    {
+        let losses = |threads: usize| {
+            let (mut trainer, tokens) = trainer_on(&cpu(Isa::detect(), threads), name, 1, precision);
+            (0..5).map(|_| trainer.step(&[&tokens], 3e-3).unwrap().loss.to_bits()).collect::<Vec<_>>()
+        };
+        let one = losses(1);
+        assert_eq!(one, losses(2), "{name}, {precision:?}");
+        assert_eq!(one, losses(5), "{name}, {precision:?}");
+    }
+}
+
+#[test]
+fn products_of_bf16_numbers_train_as_well() {
+    for (device, run) in devices() {
+        for name in ["llama", "qwen3", "mixtral", "deepseek_v3"] {
+            let mut trainers = [Precision::F32, Precision::Bf16].map(|p| trainer_on(&*run, name, 1, p));
+            for step in 0..10 {
+                let losses = trainers.each_mut().map(|(t, tokens)| t.step(&[&*tokens], 3e-3).unwrap().loss);
+                let [exact, rounded] = losses;
+                // Rounding can send a token to other experts.
+                assert!(
+                    (exact - rounded).abs() < 0.1 * exact,
+                    "{name} on {device}, step {step}: {exact} in F32, {rounded} in BF16"
+                );
+            }
         }
     }
 }
@@ -52,6 +102,29 @@ fn what_cannot_be_learned_from_is_refused_and_changes_nothing() {
     assert!(matches!(trainer.step(&[&tokens], 1e-3), Err(TrainError::NotANumber("loss"))));
     let (mut fresh, _) = self::trainer("llama", 1);
     assert_eq!(fresh.step(&[&tokens], 1e-3).unwrap().loss, loss);
+}
+
+#[test]
+fn weights_of_a_few_bits_are_not_trained() {
+    let config = serde_json::json!({
+        "model_type": "llama",
+        "vocab_size": 64,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    });
+    let graph = outline_of(Path::new("made up"), config.as_object().unwrap()).unwrap().graph;
+    let weights = RandomWeights::new(&mut Rng::new(5), &graph, |_| DType::Q8_0);
+    let options = TrainerOptions {
+        sequences: 1,
+        length: 8,
+        adamw: AdamWOptions::default(),
+        largest_norm: None,
+        precision: Precision::Bf16,
+    };
+    let error = Trainer::new(&cpu(Isa::detect(), 1), &graph, &weights, options).err().unwrap();
+    assert!(error.to_string().contains("is Q8_0: small steps would be lost"), "{error}");
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! The gradients through every op against PyTorch's, on random shapes: `fixtures/ops.py` wrote the cases.
 
+mod support;
+
 use std::path::Path;
 use std::sync::Arc;
 
 use autarky_format::safetensors::File;
 use autarky_graph::derivative::{FACTORS, TARGETS, training};
-use autarky_graph::reference::Reference;
 use autarky_graph::*;
 use autarky_quant::DType;
 use serde_json::Value;
@@ -155,6 +156,7 @@ fn gradients_through_every_op_are_those_of_pytorch() {
     let cases: Vec<Value> =
         serde_json::from_str(&std::fs::read_to_string(folder.join("ops.json")).unwrap()).unwrap();
     assert!(cases.len() >= 50);
+    let devices = support::devices();
     for case in &cases {
         let name = case["name"].as_str().unwrap();
         let tensors = Tensors { file: &file, case: name };
@@ -179,7 +181,6 @@ fn gradients_through_every_op_are_those_of_pytorch() {
             blocks: lengths.len(),
             cache: CacheDType::F32,
         };
-        let mut program = Reference.compile(Arc::clone(&graph), &tensors, limits).unwrap();
         let blocks: Vec<[u32; 1]> = (0..lengths.len() as u32).map(|b| [b]).collect();
         let sequence = |(&tokens, blocks)| SequenceStep { position: 0, tokens, blocks };
         let sequences: Vec<SequenceStep<'_>> =
@@ -189,14 +190,16 @@ fn gradients_through_every_op_are_those_of_pytorch() {
         inputs[TARGETS] = &targets;
         inputs[FACTORS] = &factors;
         let (tokens, outputs): (Vec<u32>, Vec<u32>) = (numbers(case, "tokens"), (0..rows as u32).collect());
-        program
-            .run(&Step { tokens: &tokens, sequences: &sequences, outputs: &outputs, inputs: &inputs })
-            .unwrap();
-
-        compare(program.output(0), &tensors.numbers("losses"), &format!("{name}: loss"));
-        for (id, spec) in graph.weight_ids().zip(graph.weights()) {
-            let expected = tensors.numbers(&format!("{}/gradient", spec.name));
-            compare(program.gradient(id), &expected, &format!("{name}: {}", spec.name));
+        let step = Step { tokens: &tokens, sequences: &sequences, outputs: &outputs, inputs: &inputs };
+        for (device, run) in &devices {
+            let name = format!("{name} on {device}");
+            let mut program = run.compile(Arc::clone(&graph), &tensors, limits).unwrap();
+            program.run(&step).unwrap();
+            compare(program.output(0), &tensors.numbers("losses"), &format!("{name}: loss"));
+            for (id, spec) in graph.weight_ids().zip(graph.weights()) {
+                let expected = tensors.numbers(&format!("{}/gradient", spec.name));
+                compare(program.gradient(id), &expected, &format!("{name}: {}", spec.name));
+            }
         }
     }
 }

@@ -192,7 +192,7 @@ unsafe fn score_tile<V: Lanes, E: Element>(
         // SAFETY: as the caller promises.
         unsafe {
             let k = keys.at::<E>(block);
-            let next = keys.after::<E>(block, tile.end());
+            let next = keys.ahead::<E>(block, tile.end());
             let out = tile.scratch.add(block - from);
             row_groups!(V::ROWS, 0, tile.rows, r, R, {
                 let (q, out) = (tile.queries.add(r * width), out.add(r * TILE));
@@ -352,7 +352,7 @@ unsafe fn add_range<V: Lanes, E: Element>(
         unsafe {
             let at = BLOCK * layout.key_width + position % BLOCK * stride;
             let values = keys.at::<E>(position).add(at);
-            let next = keys.after::<E>(position, tile.end()).add(at);
+            let next = keys.ahead::<E>(position, tile.end()).add(at);
             let weights = tile.scratch.add(position - from);
             row_groups!(V::ROWS, a, b, r, R, {
                 let (p, out) = (weights.add(r * TILE), tile.records.add(r * record));

@@ -5,12 +5,12 @@
 //! positions and those of the result are the numbers of a value: nothing is summed across lanes. What a block of 8-bit
 //! integers keeps is in [`super::rounded`].
 
-use autarky_graph::{BLOCK, CacheDType};
+use autarky_graph::{BLOCK, CacheDType, CacheSpec};
 
 use super::lanes::{LANES, Lanes, load_part};
 
 /// How many positions before its use a block is called to the processor's second-level cache.
-pub(super) const LOOK_AHEAD: usize = super::attention::TILE;
+const LOOK_AHEAD: usize = super::attention::TILE;
 
 /// A number of the KV cache.
 pub(crate) trait Element: Copy + 'static {
@@ -67,6 +67,11 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
+    /// That of a cache.
+    pub(crate) fn of(spec: &CacheSpec) -> Layout {
+        Layout { heads: spec.heads, key_width: spec.key_width, value_width: spec.value_width }
+    }
+
     /// Numbers from one value to the next.
     pub(crate) fn value_stride(&self) -> usize {
         self.value_width.next_multiple_of(LANES)
@@ -105,30 +110,49 @@ pub(crate) struct Keys<'a> {
     pub(crate) blocks: &'a [u32],
     /// Which head.
     pub(crate) head: usize,
+    /// What the same thread attends to after this, for the processor to fetch: blocks, and a head.
+    pub(crate) next: (&'a [u32], usize),
 }
 
 impl Keys<'_> {
+    /// The place of the head in the block of `position`, counted in heads.
+    #[inline(always)]
+    pub(super) fn place(&self, position: usize) -> usize {
+        self.blocks[position / BLOCK] as usize * self.layout.heads + self.head
+    }
+
+    /// What is needed [`LOOK_AHEAD`] positions after `position`, as [`Keys::place`]: beyond `end` it is what the thread
+    /// attends to next, and the place of `position` again when that is nothing.
+    #[inline(always)]
+    pub(super) fn place_ahead(&self, position: usize, end: usize) -> usize {
+        let ahead = position + LOOK_AHEAD;
+        let (next_blocks, next_head) = self.next;
+        match ahead.checked_sub(end) {
+            None => self.place(ahead),
+            Some(past) => next_blocks
+                .get(past / BLOCK)
+                .map_or(self.place(position), |block| *block as usize * self.layout.heads + next_head),
+        }
+    }
+
     /// The head's keys in the block of `position`; its values follow.
     ///
     /// # Safety
     /// The table covers the position and its blocks are in the cache.
     #[inline(always)]
     pub(super) unsafe fn at<E: Element>(&self, position: usize) -> *mut E {
-        let block = self.blocks[position / BLOCK] as usize;
         // SAFETY: as the caller promises.
-        unsafe { self.cache.cast::<E>().add((block * self.layout.heads + self.head) * self.layout.head()) }
+        unsafe { self.cache.cast::<E>().add(self.place(position) * self.layout.head()) }
     }
 
-    /// The head's keys in the block [`LOOK_AHEAD`] positions after that of `position`, or in the same one when that
-    /// lies beyond `end`.
+    /// The keys at [`Keys::place_ahead`].
     ///
     /// # Safety
-    /// As for [`Keys::at`]; the table covers what is below `end`.
+    /// As for [`Keys::at`]; the table covers what is below `end`, and what is attended to next is in the cache.
     #[inline(always)]
-    pub(super) unsafe fn after<E: Element>(&self, position: usize, end: usize) -> *mut E {
-        let next = if position + LOOK_AHEAD < end { position + LOOK_AHEAD } else { position };
+    pub(super) unsafe fn ahead<E: Element>(&self, position: usize, end: usize) -> *mut E {
         // SAFETY: as the caller promises.
-        unsafe { self.at(next) }
+        unsafe { self.cache.cast::<E>().add(self.place_ahead(position, end) * self.layout.head()) }
     }
 }
 

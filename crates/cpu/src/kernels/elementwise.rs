@@ -25,6 +25,10 @@ pub(crate) enum Binary {
     Multiply,
     /// f(a) · b.
     Gated(ActivationKind),
+    /// f′(a) · b.
+    Slope(ActivationKind),
+    /// (1 − tanh²(a / cap)) · b: the slope of a soft cap at a, times b.
+    CapSlope(f32),
 }
 
 /// Runs `$body` over 16 numbers at a time with `$x` (and `$y`) loaded, and stores its value to `$to`.
@@ -84,6 +88,18 @@ pub(crate) unsafe fn binary<V: Lanes>(op: Binary, a: *const f32, b: *const f32, 
             Binary::Gated(GeluTanh) => each!(V, n, y, [v = a, w = b], math::activation(GeluTanh, v).mul(w)),
             Binary::Gated(Relu) => each!(V, n, y, [v = a, w = b], math::activation(Relu, v).mul(w)),
             Binary::Gated(Sigmoid) => each!(V, n, y, [v = a, w = b], math::activation(Sigmoid, v).mul(w)),
+            Binary::Slope(Silu) => each!(V, n, y, [v = a, w = b], math::slope(Silu, v).mul(w)),
+            Binary::Slope(Gelu) => each!(V, n, y, [v = a, w = b], math::slope(Gelu, v).mul(w)),
+            Binary::Slope(GeluTanh) => each!(V, n, y, [v = a, w = b], math::slope(GeluTanh, v).mul(w)),
+            Binary::Slope(Relu) => each!(V, n, y, [v = a, w = b], math::slope(Relu, v).mul(w)),
+            Binary::Slope(Sigmoid) => each!(V, n, y, [v = a, w = b], math::slope(Sigmoid, v).mul(w)),
+            Binary::CapSlope(cap) => {
+                let (cap, one) = (V::splat(cap), V::splat(1.0));
+                each!(V, n, y, [v = a, w = b], {
+                    let t = math::tanh(v.div(cap));
+                    one.sub(t.mul(t)).mul(w)
+                })
+            }
         }
     }
 }

@@ -137,6 +137,41 @@ pub(crate) unsafe fn activation<V: Lanes>(kind: ActivationKind, x: V) -> V {
     }
 }
 
+/// f′(x) of an activation function.
+///
+/// # Safety
+/// As for [`Lanes`].
+#[inline(always)]
+pub(crate) unsafe fn slope<V: Lanes>(kind: ActivationKind, x: V) -> V {
+    // SAFETY: the instruction set is the caller's promise.
+    unsafe {
+        let (zero, one) = (V::splat(0.0), V::splat(1.0));
+        match kind {
+            ActivationKind::Silu => {
+                let s = sigmoid(x);
+                x.mul(one.sub(s)).mul_add(s, s)
+            }
+            ActivationKind::Sigmoid => {
+                let s = sigmoid(x);
+                s.mul(one.sub(s))
+            }
+            ActivationKind::Relu => zero.select_less(x, one, zero),
+            ActivationKind::Gelu => {
+                let density = exp(x.mul(x).mul(V::splat(-0.5))).mul(V::splat(0.398_942_3));
+                x.mul_add(density, normal_distribution(x))
+            }
+            ActivationKind::GeluTanh => {
+                // x · sigmoid(u), u = 1.595769 (x + 0.044715 x³).
+                let squared = x.mul(x);
+                let u = squared.mul_add(V::splat(0.044_715), one).mul(x).mul(V::splat(1.595_769));
+                let by_x = squared.mul_add(V::splat(0.134_145), one).mul(V::splat(1.595_769));
+                let s = sigmoid(u);
+                x.mul(by_x).mul(s.mul(one.sub(s))).add(s)
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::lanes::{LANES, Scalar, array};
@@ -207,6 +242,26 @@ mod tests {
                 let y = f64::from(one(unsafe { activation(kind, v) }));
                 let e = exact(kind, f64::from(x));
                 assert!((y - e).abs() <= 4e-7 * e.abs().max(0.5), "{kind:?}({x}) = {y}, not {e}");
+            });
+        }
+    }
+
+    #[test]
+    fn slopes_are_those_of_the_activations() {
+        use ActivationKind::*;
+        for kind in [Silu, Sigmoid, Gelu, GeluTanh, Relu] {
+            each(-9.0..9.0, |x, v| {
+                // SAFETY: the scalar lanes run everywhere.
+                let (slope, at) = unsafe {
+                    let at = |x: f32| f64::from(one(activation(kind, Scalar::splat(x))));
+                    (f64::from(one(slope(kind, v))), at)
+                };
+                let step = 2e-2_f32;
+                let (left, right) = (x - step, x + step);
+                let difference = (at(right) - at(left)) / f64::from(right - left);
+                // Relu has a corner; the others bend by less than 2.
+                let bound = if kind == Relu && x.abs() <= 2.0 * step { 1.0 } else { 2e-4 };
+                assert!((slope - difference).abs() <= bound, "{kind:?}'({x}) = {slope}, not {difference}");
             });
         }
     }

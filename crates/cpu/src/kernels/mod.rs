@@ -9,12 +9,15 @@
 //! | `avx2.rs`, `avx512.rs`, `neon.rs` | the lanes on an instruction set |
 //! | `math.rs` | exponential and friends |
 //! | `elementwise.rs`, `norm.rs`, `quantize.rs`, `rope.rs`, `route.rs` | the kernels |
+//! | `gemm.rs`, `backward.rs` | what derivatives need |
 //! | `cache.rs`, `attention.rs` | attention over a KV cache of floats |
 //! | `rounded.rs` | attention over a KV cache of 8-bit integers |
 
 pub(crate) mod attention;
+pub(crate) mod backward;
 pub(crate) mod cache;
 pub(crate) mod elementwise;
+pub(crate) mod gemm;
 pub(crate) mod lanes;
 mod math;
 mod norm;
@@ -37,12 +40,15 @@ use autarky_graph::{CacheDType, NormKind, Pairing, Route};
 use crate::isa::Isa;
 use crate::matmul::Activations;
 use attention::Tile;
+use backward::{Columns, Softmax};
 use cache::{Keys, Layout};
 use elementwise::{Binary, Unary};
+use gemm::Gemm;
 
 type Norm = unsafe fn(NormKind, f32, *const f32, *const f32, *const f32, *mut f32, usize);
 type RouteFn = unsafe fn(&Route, &[f32], *const f32, &mut [f32], &mut [u32], &mut [f32]);
 type AttendSpan = unsafe fn(&Tile, &Keys<'_>, (usize, usize));
+type NormBackward = unsafe fn(NormKind, (f32, f32), (*const f32, *const f32, *const f32), *mut f32, usize);
 type WriteCache = unsafe fn(&Keys<'_>, usize, usize, (*const f32, usize), (*const f32, usize));
 
 /// The kernels of one instruction set. Each is described where it is written.
@@ -57,6 +63,7 @@ pub(crate) struct Kernels {
     pub(crate) rotate: unsafe fn(Pairing, usize, *const f32, *const f32, *mut f32),
     pub(crate) route: RouteFn,
     pub(crate) quantize_row: unsafe fn(&[f32], &Activations, usize),
+    pub(crate) convert_row: unsafe fn(&[f32], &Activations, usize),
     attend_span_f16: AttendSpan,
     attend_span_f32: AttendSpan,
     attend_span_i8: AttendSpan,
@@ -66,6 +73,13 @@ pub(crate) struct Kernels {
     round_queries: unsafe fn(&Tile, &Layout),
     pub(crate) merge: unsafe fn(&Layout, *mut f32, *const f32),
     pub(crate) finish: unsafe fn(&Layout, *const f32, Option<f32>, *mut f32),
+    pub(crate) gemm: unsafe fn(&Gemm),
+    pub(crate) norm_stats: unsafe fn(NormKind, f32, *const f32, usize) -> (f32, f32),
+    pub(crate) norm_backward: NormBackward,
+    pub(crate) column_sums: unsafe fn(&Columns, *mut f32, *mut f32),
+    pub(crate) cross_entropy: unsafe fn(*const f32, usize, usize, f32, *mut f32) -> f32,
+    pub(crate) attention_weights: unsafe fn(Softmax, *mut f32, *mut f32, (usize, usize, usize)) -> f32,
+    pub(crate) attention_backward: unsafe fn(f32, *const f32, *const f32, *mut f32, usize) -> f32,
 }
 
 impl Kernels {
@@ -118,6 +132,7 @@ macro_rules! kernels {
                 rotate,
                 route,
                 quantize_row,
+                convert_row,
                 attend_span_f16,
                 attend_span_f32,
                 attend_span_i8,
@@ -127,6 +142,13 @@ macro_rules! kernels {
                 round_queries,
                 merge,
                 finish,
+                gemm,
+                norm_stats,
+                norm_backward,
+                column_sums,
+                cross_entropy,
+                attention_weights,
+                attention_backward,
             };
 
             kernels!(@fn ($($feature)?) $V, unary = elementwise::unary::<$V>,
@@ -142,6 +164,8 @@ macro_rules! kernels {
             kernels!(@fn ($($feature)?) $V, route = route::route::<$V>,
                 (r: &Route, x: &[f32], bias: *const f32, scratch: &mut [f32], e: &mut [u32], w: &mut [f32]));
             kernels!(@fn ($($feature)?) $V, quantize_row = quantize::quantize_row::<$V>,
+                (x: &[f32], out: &Activations, row: usize));
+            kernels!(@fn ($($feature)?) $V, convert_row = crate::matmul::activations::convert_row,
                 (x: &[f32], out: &Activations, row: usize));
             kernels!(@fn ($($feature)?) $V, attend_span_f16 = attention::attend_span::<$V, u16>,
                 (tile: &Tile, keys: &Keys<'_>, span: (usize, usize)));
@@ -161,12 +185,25 @@ macro_rules! kernels {
                 (layout: &Layout, total: *mut f32, next: *const f32));
             kernels!(@fn ($($feature)?) $V, finish = attention::finish::<$V>,
                 (layout: &Layout, record: *const f32, sink: Option<f32>, out: *mut f32));
+            kernels!(@fn ($($feature)?) $V, gemm = gemm::gemm::<$V>, (g: &Gemm));
+            kernels!(@fn ($($feature)?) $V, norm_stats = norm::stats::<$V>,
+                (kind: NormKind, epsilon: f32, x: *const f32, n: usize), (f32, f32));
+            kernels!(@fn ($($feature)?) $V, norm_backward = backward::norm_backward::<$V>,
+                (kind: NormKind, stats: (f32, f32), from: (*const f32, *const f32, *const f32), dx: *mut f32, n: usize));
+            kernels!(@fn ($($feature)?) $V, column_sums = backward::column_sums::<$V>,
+                (c: &Columns, gain: *mut f32, shift: *mut f32));
+            kernels!(@fn ($($feature)?) $V, cross_entropy = backward::cross_entropy::<$V>,
+                (logits: *const f32, n: usize, target: usize, factor: f32, by: *mut f32), f32);
+            kernels!(@fn ($($feature)?) $V, attention_weights = backward::attention_weights::<$V>,
+                (s: Softmax, row: *mut f32, slopes: *mut f32, range: (usize, usize, usize)), f32);
+            kernels!(@fn ($($feature)?) $V, attention_backward = backward::attention_backward::<$V>,
+                (scale: f32, weights: *const f32, slopes: *const f32, row: *mut f32, n: usize), f32);
         }
     };
-    (@fn ($($feature:literal)?) $V:ty, $name:ident = $generic:path, ($($arg:ident: $type:ty),*)) => {
+    (@fn ($($feature:literal)?) $V:ty, $name:ident = $generic:path, ($($arg:ident: $type:ty),*) $(, $result:ty)?) => {
         $(#[target_feature(enable = $feature)])?
         #[allow(clippy::too_many_arguments)]
-        unsafe fn $name($($arg: $type),*) {
+        unsafe fn $name($($arg: $type),*) $(-> $result)? {
             // SAFETY: the caller's promises are the same.
             unsafe { $generic($($arg),*) }
         }

@@ -24,13 +24,8 @@ pub(crate) unsafe fn norm<V: Lanes>(
 ) {
     // SAFETY: as the caller promises.
     unsafe {
-        let mean = match kind {
-            NormKind::Rms => 0.0,
-            NormKind::Layer => row_sum::<V>(x, n) / n as f32,
-        };
-        let variance = squares::<V>(x, mean, n) / n as f32;
-        let scale = V::splat(1.0 / (variance + epsilon).sqrt());
-        let mean = V::splat(mean);
+        let (mean, factor) = stats::<V>(kind, epsilon, x, n);
+        let (mean, scale) = (V::splat(mean), V::splat(factor));
         let mut i = 0;
         while i < n {
             let count = LANES.min(n - i);
@@ -45,6 +40,23 @@ pub(crate) unsafe fn norm<V: Lanes>(
             store_part(v, y.add(i), count);
             i += LANES;
         }
+    }
+}
+
+/// What a row's numbers are normed by: the mean (0 for RMS), and the factor 1 / √(variance + ε).
+///
+/// # Safety
+/// As for [`Lanes`]; `x` is good for `n` numbers.
+#[inline(always)]
+pub(crate) unsafe fn stats<V: Lanes>(kind: NormKind, epsilon: f32, x: *const f32, n: usize) -> (f32, f32) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let mean = match kind {
+            NormKind::Rms => 0.0,
+            NormKind::Layer => row_sum::<V>(x, n) / n as f32,
+        };
+        let variance = squares::<V>(x, mean, n) / n as f32;
+        (mean, 1.0 / (variance + epsilon).sqrt())
     }
 }
 

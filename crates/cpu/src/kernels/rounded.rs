@@ -36,7 +36,7 @@
 use autarky_graph::BLOCK;
 
 use super::attention::{RAMP, TILE, Tile, row_groups, visible};
-use super::cache::{Keys, LOOK_AHEAD, Layout};
+use super::cache::{Keys, Layout};
 use super::lanes::{LANES, Lanes, load_part, magnitude};
 use super::math;
 use crate::matmul::activations::SMALLEST;
@@ -83,18 +83,17 @@ struct Head {
 }
 
 impl Head {
-    /// The head in the block of `position`.
+    /// The head at [`Keys::place`] or [`Keys::place_ahead`].
     ///
     /// # Safety
-    /// The table covers the position and its blocks are in the cache.
+    /// It is in the cache.
     #[inline(always)]
-    unsafe fn at(keys: &Keys<'_>, position: usize) -> Head {
+    unsafe fn at(keys: &Keys<'_>, place: usize) -> Head {
         let layout = &keys.layout;
-        let block = keys.blocks[position / BLOCK] as usize;
         let [k, scales, values] = layout.places();
         // SAFETY: as the caller promises.
         unsafe {
-            let start = keys.cache.add((block * layout.heads + keys.head) * layout.rounded_head());
+            let start = keys.cache.add(place * layout.rounded_head());
             Head {
                 key_scales: start.cast(),
                 keys: start.add(k),
@@ -102,17 +101,6 @@ impl Head {
                 values: start.add(values),
             }
         }
-    }
-
-    /// The head some positions on, or in the same block when that lies beyond `end`: what is soon needed.
-    ///
-    /// # Safety
-    /// As for [`Head::at`]; the table covers what is below `end`.
-    #[inline(always)]
-    unsafe fn after(keys: &Keys<'_>, position: usize, end: usize) -> Head {
-        let next = if position + LOOK_AHEAD < end { position + LOOK_AHEAD } else { position };
-        // SAFETY: as the caller promises.
-        unsafe { Head::at(keys, next) }
     }
 }
 
@@ -206,7 +194,7 @@ pub(crate) unsafe fn write_cache<V: Lanes>(
     let layout = &keys.layout;
     // SAFETY: as the caller promises.
     unsafe {
-        let head = Head::at(keys, position);
+        let head = Head::at(keys, keys.place(position));
         for t in 0..count {
             let place = position % BLOCK + t;
             let (k, v) = (k.add(t * k_row), v.add(t * v_row));
@@ -318,9 +306,9 @@ pub(crate) unsafe fn attend_span<V: Lanes>(tile: &Tile, keys: &Keys<'_>, (start,
             let a = (0..tile.rows).find(sees_some).unwrap_or(tile.rows);
             let b = (a..tile.rows).rfind(sees_some).map_or(a, |r| r + 1);
             let blocks = (low / BLOCK * BLOCK, high);
-            let mut heads = [Head::at(keys, blocks.0); BLOCKS];
+            let mut heads = [Head::at(keys, keys.place(blocks.0)); BLOCKS];
             for position in (blocks.0..blocks.1).step_by(BLOCK) {
-                heads[(position - from) / BLOCK] = Head::at(keys, position);
+                heads[(position - from) / BLOCK] = Head::at(keys, keys.place(position));
             }
             for r in a..b {
                 let (lo, hi) = visible(tile, r, from);
@@ -356,8 +344,8 @@ unsafe fn score_tile<V: Lanes>(
     while block < last {
         // SAFETY: as the caller promises.
         unsafe {
-            let head = Head::at(keys, block);
-            let next = Head::after(keys, block, tile.end()).keys;
+            let head = Head::at(keys, keys.place(block));
+            let next = Head::at(keys, keys.place_ahead(block, tile.end())).keys;
             row_groups!(V::DOT_ROWS, 0, tile.rows, r, R, {
                 let next = if r == 0 { next } else { head.keys };
                 let out = scratch.scores.add(r * TILE + block - from);
@@ -504,7 +492,7 @@ unsafe fn add_values<V: Lanes>(
     unsafe {
         let mut values = [(std::ptr::null(), std::ptr::null()); BLOCKS];
         for place in places.0..places.1 {
-            let next = Head::after(keys, from + place * BLOCK, tile.end());
+            let next = Head::at(keys, keys.place_ahead(from + place * BLOCK, tile.end()));
             values[place] = (heads[place].values.cast_const(), next.values.cast_const());
         }
         let values = &values[places.0..places.1];

@@ -3,8 +3,10 @@
 use autarky_graph::{ActivationKind, GroupScore, Groups, NormKind, Pairing, Rope, Route, Scoring};
 
 use super::Kernels;
+use super::backward::{Columns, Softmax};
 use super::cache::Layout;
 use super::elementwise::{Binary, Unary};
+use super::gemm::Gemm;
 use super::rope::{fill_table, table_width};
 use crate::isa::Isa;
 
@@ -61,7 +63,8 @@ fn elementwise() {
             y
         });
     }
-    let binary = FUNCTIONS.map(Binary::Gated).into_iter().chain([Binary::Add, Binary::Multiply]);
+    let others = [Binary::Add, Binary::Multiply, Binary::CapSlope(7.0)];
+    let binary = FUNCTIONS.map(Binary::Gated).into_iter().chain(FUNCTIONS.map(Binary::Slope)).chain(others);
     for op in binary {
         same_bits(&format!("{op:?}"), |k| {
             let mut y = vec![0.0; x.len()];
@@ -159,6 +162,121 @@ fn merging_a_span_with_nothing_changes_nothing() {
         }
         out
     });
+}
+
+#[test]
+fn matrices_are_multiplied() {
+    for (rows, cols, inner) in [(1, 1, 1), (5, 17, 3), (13, 70, 300), (24, 32, 16), (2, 100, 0)] {
+        for (turned, add) in [(false, false), (true, true)] {
+            let left = numbers(rows * inner + 1, 21, true);
+            let right = numbers(inner * cols + 1, 22, true);
+            let before = numbers(rows * (cols + 3), 23, true);
+            let left_strides = if turned { (1, rows) } else { (inner, 1) };
+            let what = format!("[{rows}, {inner}] · [{inner}, {cols}], turned: {turned}, add: {add}");
+            let product = |k: &Kernels| {
+                let mut to = before.clone();
+                let gemm = Gemm {
+                    left: left.as_ptr(),
+                    left_strides,
+                    right: right.as_ptr(),
+                    right_stride: cols,
+                    to: to.as_mut_ptr(),
+                    to_stride: cols + 3,
+                    rows,
+                    cols,
+                    inner,
+                    add,
+                };
+                // SAFETY: the matrices have these shapes.
+                unsafe { (k.gemm)(&gemm) };
+                to
+            };
+            same_bits(&what, product);
+            let found = product(Kernels::of(Isa::detect()));
+            for (i, (found, before)) in found.iter().zip(&before).enumerate() {
+                let (row, col) = (i / (cols + 3), i % (cols + 3));
+                if col >= cols {
+                    assert_eq!(found, before, "{what}: written beside the columns");
+                    continue;
+                }
+                let mut size = 1e-30;
+                let mut sum = if add { f64::from(*before) } else { 0.0 };
+                for k in 0..inner {
+                    let a = f64::from(left[row * left_strides.0 + k * left_strides.1]);
+                    let term = a * f64::from(right[k * cols + col]);
+                    (sum, size) = (sum + term, size + term.abs());
+                }
+                assert!(
+                    (f64::from(*found) - sum).abs() <= 1e-5 * (size + sum.abs()),
+                    "{what}: [{row}, {col}]"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn derivatives_of_rows() {
+    for n in [7, 16, 100] {
+        let (x, w, dy) = (numbers(3 * n, 31, true), numbers(n, 32, true), numbers(3 * n, 33, true));
+        for kind in [NormKind::Rms, NormKind::Layer] {
+            same_bits(&format!("{kind:?} norm backward of {n}"), |k| {
+                let (mut dx, mut sums) = (vec![0.0; n], [vec![0.0; n], vec![0.0; n]]);
+                // SAFETY: three rows of as many numbers.
+                unsafe {
+                    let stats: [(f32, f32); 3] =
+                        std::array::from_fn(|r| (k.norm_stats)(kind, 1e-5, x.as_ptr().add(r * n), n));
+                    let from = (x.as_ptr(), w.as_ptr(), dy.as_ptr());
+                    (k.norm_backward)(kind, stats[0], from, dx.as_mut_ptr(), n);
+                    let stats = stats.map(|(mean, factor)| [mean, factor]);
+                    let columns = Columns {
+                        dy: dy.as_ptr(),
+                        x: x.as_ptr(),
+                        stats: stats.as_ptr(),
+                        rows: 3,
+                        width: n,
+                        columns: (1, n - 2),
+                    };
+                    let [gain, shift] = sums.each_mut().map(|s| s.as_mut_ptr());
+                    (k.column_sums)(&columns, gain, shift);
+                }
+                assert!(
+                    sums.iter().all(|s| s[0] == 0.0 && s[n - 1] == 0.0),
+                    "columns that were not asked for"
+                );
+                [dx].into_iter().chain(sums).flatten().collect()
+            });
+        }
+        same_bits(&format!("cross entropy of {n}"), |k| {
+            let mut by = x.clone();
+            // SAFETY: as many numbers, in place.
+            let loss = unsafe { (k.cross_entropy)(by.as_ptr(), n, 3, 0.25, by.as_mut_ptr()) };
+            by.truncate(n);
+            by.into_iter().chain([loss]).collect()
+        });
+    }
+    let products = numbers(64, 34, true);
+    let by_weights = numbers(64, 35, true);
+    for (softcap, sink) in [(None, None), (Some(5.0), Some(0.5))] {
+        same_bits(&format!("attention's row, {softcap:?}, {sink:?}"), |k| {
+            let (mut row, mut slopes, mut by) = (products.clone(), vec![1.0; 64], by_weights.clone());
+            let softmax = Softmax { scale: 0.125, softcap, sink };
+            // SAFETY: all have 64 numbers.
+            let (of_sink, along) = unsafe {
+                let of_sink =
+                    (k.attention_weights)(softmax, row.as_mut_ptr(), slopes.as_mut_ptr(), (5, 50, 64));
+                let slopes = slopes.as_ptr();
+                (of_sink, (k.attention_backward)(0.125, row.as_ptr(), slopes, by.as_mut_ptr(), 64))
+            };
+            let sum: f32 = row.iter().sum();
+            assert!((sum + of_sink - 1.0).abs() < 1e-5, "weights add up to {sum} and {of_sink}");
+            assert!(
+                row.iter().enumerate().all(|(i, w)| (5..50).contains(&i) || *w == 0.0),
+                "what is not seen"
+            );
+            row.into_iter().chain(slopes).chain(by).chain([of_sink, along]).collect()
+        });
+    }
 }
 
 #[test]

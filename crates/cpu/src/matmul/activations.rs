@@ -26,16 +26,17 @@ pub enum ActivationKind {
     Int8,
     /// `f32`, unchanged: for float weights.
     F32,
-    /// Rounded to BF16: for BF16 weights on AMX.
+    /// Rounded to BF16: for BF16 weights, where the processor multiplies BF16 numbers and that is asked for.
     Bf16,
 }
 
 impl ActivationKind {
-    /// The form that a product with weights of `dtype` takes. BF16 weights take BF16 activations on AMX when
-    /// `bf16_tiles` is set: about eight times as fast as `f32`, but with BF16's rounding of the activations.
-    pub fn for_weight(dtype: DType, isa: Isa, bf16_tiles: bool) -> ActivationKind {
+    /// The form that a product with weights of `dtype` takes. BF16 weights take BF16 activations when `bf16` is set and
+    /// the instruction set multiplies them: faster than `f32`, on AMX about eight times, but with BF16's rounding of the
+    /// activations.
+    pub fn for_weight(dtype: DType, isa: Isa, bf16: bool) -> ActivationKind {
         match dtype {
-            DType::BF16 if isa == Isa::Amx && bf16_tiles => ActivationKind::Bf16,
+            DType::BF16 if bf16 && (isa == Isa::Amx || isa.has_bf16_products()) => ActivationKind::Bf16,
             _ if dtype.is_float() => ActivationKind::F32,
             _ => ActivationKind::Int8,
         }
@@ -270,35 +271,41 @@ impl ActivationBuffer {
     }
 }
 
-/// Writes row `row` of `out` from `x`. Compiled again for each instruction set.
+/// Writes row `row` of `out`, an 8-bit operand, from `x`: the definition of right.
 ///
 /// # Safety
 /// `x` has `cols` elements, `row` is inside the view, and nothing else uses that row of it.
-#[inline(always)]
 pub(crate) unsafe fn quantize_row_portable(x: &[f32], out: &Activations, row: usize) {
     let magnitude = largest_magnitude(x);
     let (scale, inverse) = row_scale(magnitude);
-    if out.shape.kind == ActivationKind::Int8 {
-        // SAFETY: the row is inside the view.
-        unsafe { *out.scale(row) = scale };
+    // SAFETY: the row is inside the view, and this function has it to itself.
+    unsafe {
+        *out.scale(row) = scale;
+        for (chunk, x) in x.chunks(CHUNK).enumerate() {
+            quantize_chunk(x, (magnitude, inverse), out, chunk, row);
+        }
     }
+}
+
+/// Writes row `row` of `out`, an operand of floats, from `x`. Compiled again for each instruction set.
+///
+/// # Safety
+/// As [`quantize_row_portable`].
+#[inline(always)]
+pub(crate) unsafe fn convert_row(x: &[f32], out: &Activations, row: usize) {
     for (chunk, x) in x.chunks(CHUNK).enumerate() {
         // SAFETY: the places are inside the view and this function has them to itself.
         unsafe {
-            match out.shape.kind {
-                ActivationKind::Int8 => quantize_chunk(x, (magnitude, inverse), out, chunk, row),
-                ActivationKind::F32 => {
-                    let to = std::slice::from_raw_parts_mut(out.floats(chunk, row), CHUNK);
-                    to[..x.len()].copy_from_slice(x);
-                    to[x.len()..].fill(0.0);
+            if out.shape.kind == ActivationKind::F32 {
+                let to = std::slice::from_raw_parts_mut(out.floats(chunk, row), CHUNK);
+                to[..x.len()].copy_from_slice(x);
+                to[x.len()..].fill(0.0);
+            } else {
+                let to = std::slice::from_raw_parts_mut(out.bf16s(chunk, row), CHUNK);
+                for (to, x) in to.iter_mut().zip(x) {
+                    *to = to_bf16(*x);
                 }
-                ActivationKind::Bf16 => {
-                    let to = std::slice::from_raw_parts_mut(out.bf16s(chunk, row), CHUNK);
-                    for (to, x) in to.iter_mut().zip(x) {
-                        *to = to_bf16(*x);
-                    }
-                    to[x.len()..].fill(0);
-                }
+                to[x.len()..].fill(0);
             }
         }
     }
@@ -407,7 +414,7 @@ fn round_code(x: f32, inverse: f32) -> i32 {
 
 /// Nearest BF16, ties to even; NaNs stay NaNs.
 #[inline(always)]
-fn to_bf16(x: f32) -> u16 {
+pub(super) fn to_bf16(x: f32) -> u16 {
     let bits = x.to_bits();
     let rounded = (bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16) as u16;
     if x.is_nan() { (bits >> 16) as u16 | 0x40 } else { rounded }

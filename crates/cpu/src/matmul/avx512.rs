@@ -8,7 +8,7 @@
 
 use super::format::{CHUNK, CHUNK_GROUPS, Format, GROUP, with_format};
 use super::lanes::{ChunkScales, Lanes, groups_of};
-use super::{Activations, ScratchParts, Task, float, prefetch_later};
+use super::{ActivationKind, Activations, ScratchParts, Task, bf16, float, prefetch_later};
 use std::arch::asm;
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
@@ -24,8 +24,11 @@ const AHEAD: usize = 8 << 10;
 /// As [`super::matmul`], whose checks were made; the processor has these features.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 pub(super) unsafe fn matmul(task: &Task<'_>, scratch: &mut ScratchParts) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's promise; activations are BF16 only where the processor multiplies it.
     unsafe {
+        if task.activations.shape().kind() == ActivationKind::Bf16 {
+            return bf16::product(task);
+        }
         with_format!(
             task.weight.dtype(),
             F => quantized::<F>(task),

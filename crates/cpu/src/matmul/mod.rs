@@ -26,8 +26,8 @@
 //! acc = acc + part
 //! ```
 //!
-//! BF16 weights on AMX round `x` to BF16 and follow `tdpbf16ps` instead: the same for any number of rows, but not the
-//! bits of the other instruction sets ([`ActivationKind::Bf16`]).
+//! BF16 weights can have `x` rounded to BF16, too, and follow `tdpbf16ps` (AMX) or `vdpbf16ps` (AVX-512) instead: the same
+//! for any number of rows, but not the bits of the other instruction sets ([`ActivationKind::Bf16`]).
 //!
 //! # The kernels
 //!
@@ -41,6 +41,7 @@
 //! | `scalar.rs` | portable Rust: the definition of right |
 //! | `avx2.rs` | AVX2, FMA, F16C |
 //! | `avx512.rs` | AVX-512 with VNNI |
+//! | `bf16.rs`, `paired.rs` | AVX-512 with BF16, for training |
 //! | `amx/` | AMX tiles |
 //! | `neon.rs` | AArch64 |
 
@@ -51,6 +52,7 @@ mod integer;
 mod lanes;
 mod memory;
 mod packed;
+mod paired;
 pub mod peak;
 mod scalar;
 mod unpack;
@@ -61,6 +63,8 @@ mod amx;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod bf16;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 #[cfg(test)]
@@ -70,6 +74,7 @@ pub use activations::{ActivationBuffer, ActivationKind, ActivationShape, Activat
 pub use format::{CHUNK, GROUP, PANEL_ROWS};
 pub use memory::LINE;
 pub use packed::{PackError, PackedWeight};
+pub(crate) use paired::Paired;
 
 use crate::isa::Isa;
 use crate::kernels::Kernels;
@@ -227,8 +232,9 @@ pub unsafe fn quantize_row(isa: Isa, x: &[f32], out: &Activations, row: usize) {
     // SAFETY: just checked; the rest is the caller's promise.
     unsafe {
         match shape.kind() {
-            ActivationKind::Int8 if isa != Isa::Scalar => (Kernels::of(isa).quantize_row)(x, out, row),
-            _ => quantize_row_portable(x, out, row),
+            ActivationKind::Int8 if isa == Isa::Scalar => quantize_row_portable(x, out, row),
+            ActivationKind::Int8 => (Kernels::of(isa).quantize_row)(x, out, row),
+            ActivationKind::F32 | ActivationKind::Bf16 => (Kernels::of(isa).convert_row)(x, out, row),
         }
     }
 }
@@ -264,7 +270,9 @@ pub unsafe fn matmul(
     let fits = match shape.kind() {
         ActivationKind::Int8 => !weight.dtype().is_float(),
         ActivationKind::F32 => weight.dtype().is_float(),
-        ActivationKind::Bf16 => weight.dtype() == autarky_quant::DType::BF16 && isa == Isa::Amx,
+        ActivationKind::Bf16 => {
+            weight.dtype() == autarky_quant::DType::BF16 && (isa == Isa::Amx || isa.has_bf16_products())
+        }
     };
     assert!(fits, "{weight:?} with {shape:?} on {isa}");
     if rows.is_empty() || panels.is_empty() {

@@ -34,7 +34,7 @@ use super::unpack::{code_at, f16_at, scale_at};
 use crate::pool::Pool;
 use autarky_quant::DType;
 use half::bf16;
-use panel::{Source, float_place, pack_panel};
+use panel::{Numbers, Source, float_place, pack_numbers, pack_panel};
 use std::fmt;
 use std::mem::MaybeUninit;
 
@@ -118,21 +118,72 @@ impl PackedWeight {
         let panel_bytes = panel_bytes(dtype, cols).ok_or(shape.clone())?;
         let bytes = rows.div_ceil(PANEL_ROWS).checked_mul(panel_bytes).ok_or(shape)?;
         let data = WeightBytes::uninit(bytes).ok_or(PackError::Memory { bytes })?;
-        let weight = PackedWeight { dtype, rows, cols, panel_bytes, data };
-        let panels = weight.panels();
+        let mut weight = PackedWeight { dtype, rows, cols, panel_bytes, data };
+        weight.fill(&source, pool);
+        Ok(weight)
+    }
+
+    fn fill(&mut self, source: &Source<'_>, pool: &Pool) {
+        let (dtype, cols) = (self.dtype, self.cols);
+        self.write_panels(pool, |panel, out| pack_panel(dtype, cols, source, panel, out));
+    }
+
+    /// Packs a matrix of `rows · cols` numbers as F32 or BF16 (rounded to nearest, ties to even): row by row, or the
+    /// other way if `transposed`.
+    ///
+    /// # Errors
+    /// When there is no memory, or the type is another.
+    ///
+    /// # Panics
+    /// When there are not as many numbers.
+    pub(crate) fn pack_numbers(
+        dtype: DType,
+        (rows, cols): (usize, usize),
+        numbers: &[f32],
+        transposed: bool,
+        pool: &Pool,
+    ) -> Result<PackedWeight, PackError> {
+        let shape = PackError::Shape { rows, cols, dtype };
+        if !matches!(dtype, DType::F32 | DType::BF16) || rows == 0 || cols == 0 {
+            return Err(shape);
+        }
+        let panel_bytes = panel_bytes(dtype, cols).ok_or(shape.clone())?;
+        let bytes = rows.div_ceil(PANEL_ROWS).checked_mul(panel_bytes).ok_or(shape)?;
+        let data = WeightBytes::uninit(bytes).ok_or(PackError::Memory { bytes })?;
+        let mut weight = PackedWeight { dtype, rows, cols, panel_bytes, data };
+        weight.set_numbers(numbers, transposed, pool);
+        Ok(weight)
+    }
+
+    /// Replaces the numbers of what [`pack_numbers`](PackedWeight::pack_numbers) packed.
+    ///
+    /// # Panics
+    /// When there are not as many, or they were packed as another type.
+    pub(crate) fn set_numbers(&mut self, numbers: &[f32], transposed: bool, pool: &Pool) {
+        assert!(matches!(self.dtype, DType::F32 | DType::BF16), "{self:?} is not set to floats");
+        let (dtype, shape @ (rows, cols)) = (self.dtype, (self.rows, self.cols));
+        assert_eq!(numbers.len(), rows * cols, "numbers of {self:?}");
+        let (by_row, by_col) = if transposed { (1, rows) } else { (cols, 1) };
+        let source = Numbers { numbers, by_row, by_col };
+        self.write_panels(pool, |panel, out| pack_numbers(dtype, shape, source, panel, out));
+    }
+
+    /// Has threads write all panels.
+    fn write_panels(&mut self, pool: &Pool, write: impl Fn(usize, &mut [MaybeUninit<u8>]) + Sync) {
+        let (this, panel_bytes) = (&*self, self.panel_bytes);
         pool.run(&|worker| {
-            worker.for_each(panels, 1, |range| {
+            worker.for_each(this.panels(), 1, |range| {
                 for panel in range {
-                    // SAFETY: the panel lies within `data`, and `for_each` gives it to this thread alone.
+                    // SAFETY: the panel lies within `data`, which is borrowed mutably, and `for_each` gives it to this
+                    // thread alone.
                     let out = unsafe {
-                        let start = weight.data.as_mut_ptr().add(panel * panel_bytes);
+                        let start = this.data.as_mut_ptr().add(panel * panel_bytes);
                         std::slice::from_raw_parts_mut(start.cast::<MaybeUninit<u8>>(), panel_bytes)
                     };
-                    pack_panel(dtype, cols, &source, panel, out);
+                    write(panel, out);
                 }
             });
         });
-        Ok(weight)
     }
 
     /// Bytes that [`pack`](PackedWeight::pack) would allocate for such a matrix; `None` when that overflows.
@@ -176,7 +227,7 @@ impl PackedWeight {
         unsafe { self.data.as_ptr().add(panel * self.panel_bytes) }
     }
 
-    fn panel_slice(&self, panel: usize) -> &[u8] {
+    pub(super) fn panel_slice(&self, panel: usize) -> &[u8] {
         // SAFETY: `pack` has written all bytes of all panels.
         unsafe { std::slice::from_raw_parts(self.panel(panel), self.panel_bytes) }
     }

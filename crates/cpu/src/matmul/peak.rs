@@ -63,7 +63,7 @@ pub fn f32_flops(isa: Isa, pool: &Pool) -> f64 {
 }
 
 /// Floating-point operations a second with `isa` on all threads, two for each multiply-and-add of BF16 numbers: what
-/// bounds products of the form [`ActivationKind::Bf16`](super::ActivationKind::Bf16). Without BF16 tiles, [`f32_flops`].
+/// bounds products of the form [`ActivationKind::Bf16`](super::ActivationKind::Bf16). Without BF16 products, [`f32_flops`].
 ///
 /// # Panics
 /// When the machine cannot run `isa`.
@@ -73,6 +73,11 @@ pub fn bf16_flops(isa: Isa, pool: &Pool) -> f64 {
         Isa::Amx if isa.is_available() => {
             // SAFETY: available.
             best_rate(pool, || unsafe { super::amx::bf16_peak(STEPS) })
+        }
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 if isa.is_available() && isa.has_bf16_products() => {
+            // SAFETY: available.
+            best_rate(pool, || unsafe { x86::bf16() })
         }
         _ => f32_flops(isa, pool),
     }
@@ -244,6 +249,21 @@ mod x86 {
         }
         black_box(sums);
         STEPS * SUMS as u64 * 16 * 2
+    }
+
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub(super) fn bf16() -> u64 {
+        // SAFETY: both are 64 bytes, of which every value is valid.
+        let halves: __m512bh = unsafe { std::mem::transmute(_mm512_set1_epi16(0x3f00)) };
+        let (w, x) = (black_box(halves), black_box(halves));
+        let mut sums = [_mm512_setzero_ps(); SUMS];
+        for _ in 0..STEPS {
+            for sum in &mut sums {
+                *sum = _mm512_dpbf16_ps(*sum, w, x);
+            }
+        }
+        black_box(sums);
+        STEPS * SUMS as u64 * 32 * 2
     }
 
     /// Products and sums of 16 bits, as the AVX2 kernels have them. The codes are the sums themselves, since of two

@@ -425,3 +425,30 @@ fn a_copied_row_gives_the_same_result() {
         assert_eq!(bits(&z[n..]), bits(&y[n..2 * n]));
     }
 }
+
+#[test]
+fn numbers_are_packed_as_their_bytes_are() {
+    let mut random = Random(8);
+    let pool = Pool::new(2);
+    for dtype in [DType::F32, DType::BF16] {
+        for (n, k) in shapes(dtype) {
+            let numbers: Vec<f32> = (0..n * k).map(|_| random.unit()).collect();
+            let turned: Vec<f32> =
+                (0..k).flat_map(|c| (0..n).map(move |r| (r, c))).map(|(r, c)| numbers[r * k + c]).collect();
+            let bytes: Vec<u8> = match dtype {
+                DType::F32 => numbers.iter().flat_map(|x| x.to_le_bytes()).collect(),
+                _ => numbers.iter().flat_map(|&x| half::bf16::from_f32(x).to_le_bytes()).collect(),
+            };
+            let expected = PackedWeight::pack(dtype, n, k, &[&bytes], &pool).unwrap();
+            for (numbers, transposed) in [(&numbers, false), (&turned, true)] {
+                let mut found =
+                    PackedWeight::pack_numbers(dtype, (n, k), &vec![7.0; n * k], transposed, &pool).unwrap();
+                found.set_numbers(numbers, transposed, &pool);
+                for panel in 0..expected.panels() {
+                    let same = found.panel_slice(panel) == expected.panel_slice(panel);
+                    assert!(same, "{dtype} [{n}, {k}], transposed: {transposed}, panel {panel}");
+                }
+            }
+        }
+    }
+}

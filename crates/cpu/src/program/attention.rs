@@ -5,7 +5,7 @@ use crate::kernels::cache::{Keys, Layout};
 use crate::kernels::rounded;
 use crate::matmul::LINE;
 
-use autarky_graph::CacheDType;
+use autarky_graph::{BLOCK, CacheDType};
 
 use super::run::Run;
 use super::step::Stretch;
@@ -42,7 +42,7 @@ impl Run<'_, '_> {
 
     fn keys(&self, cache: usize, layout: Layout, sequence: usize, head: usize) -> Keys<'_> {
         let cache = self.prepared.caches[cache].start();
-        Keys { cache, layout, blocks: self.step.sequences[sequence].blocks, head }
+        Keys { cache, layout, blocks: self.step.sequences[sequence].blocks, head, next: (&[], 0) }
     }
 
     /// When spans are shared among the threads: the most that a tile has.
@@ -70,16 +70,24 @@ impl Run<'_, '_> {
         let pieces = tiles.len() * heads * chunks * spans;
         // Spans of a tile that follow one another stay with one thread, which calls the next before it is done with one.
         let grain = if spans > 1 { (pieces / (8 * self.worker.threads())).max(1) } else { 1 };
+        // Later tiles see more positions: the longest work is begun first.
+        let place = |piece: usize| {
+            (&tiles[tiles.len() - 1 - piece / (heads * chunks)], piece / chunks % heads, piece % chunks)
+        };
         self.worker.for_each(pieces, grain, |range| {
             for i in range {
-                let (piece, span) = (i / spans, i % spans);
-                // Later tiles see more positions: the longest work is begun first.
-                let stretch = &tiles[tiles.len() - 1 - piece / (heads * chunks)];
-                let (head, chunk) = (piece / chunks % heads, piece % chunks);
-                match apart {
-                    None => self.whole(attend, stretch, head, chunk),
-                    Some(spans) => self.apart(attend, stretch, head, chunk, (span, spans)),
+                let (stretch, head, chunk) = place(i / spans);
+                if let Some(spans) = apart {
+                    self.apart(attend, stretch, head, chunk, (i % spans, spans));
+                    continue;
                 }
+                let mut keys = self.keys(attend.cache, attend.layout, stretch.sequence, head);
+                if i + 1 < pieces {
+                    let (next, head, _) = place(i + 1);
+                    let seen = (next.position + 1).saturating_sub(attend.window.unwrap_or(usize::MAX));
+                    keys.next = (&self.step.sequences[next.sequence].blocks[seen / BLOCK..], head);
+                }
+                self.whole(attend, stretch, &keys, chunk);
             }
         });
     }
@@ -129,16 +137,15 @@ impl Run<'_, '_> {
     }
 
     /// A tile over all spans.
-    fn whole(&self, attend: &Attend, stretch: &Stretch, head: usize, chunk: usize) {
-        let (tile, first_head, total) = self.tile(attend, stretch, head, chunk);
-        let keys = self.keys(attend.cache, attend.layout, stretch.sequence, head);
+    fn whole(&self, attend: &Attend, stretch: &Stretch, keys: &Keys<'_>, chunk: usize) {
+        let (tile, first_head, total) = self.tile(attend, stretch, keys.head, chunk);
         let span = self.kernels().attend_span(self.prepared.cache_dtype);
         let record = attend.layout.record();
         let (first, end) = self.spans(&tile, stretch);
         for s in first..end {
             // SAFETY: see [`Run`]; the cache was written in the stage before.
             unsafe {
-                span(&tile, &keys, (s * SPAN, (s + 1) * SPAN));
+                span(&tile, keys, (s * SPAN, (s + 1) * SPAN));
                 if s == first {
                     tile.records.copy_to_nonoverlapping(total, tile.rows * record);
                 } else {

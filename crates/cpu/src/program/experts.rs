@@ -62,7 +62,7 @@ impl Run<'_, '_> {
     }
 
     /// Experts that have rows, where their slots start, slots of pairs, rows of slots.
-    fn grouped(&self, grouping: &Grouping) -> (&[u32], &[u32], &[u32], &[u32]) {
+    pub(super) fn grouped(&self, grouping: &Grouping) -> (&[u32], &[u32], &[u32], &[u32]) {
         let g = self.groups(grouping);
         let starts = 1 + g.experts;
         let slots = starts + g.experts + 1;

@@ -1,24 +1,26 @@
 //! From a graph to tasks: which values are needed in which form, and what runs as one.
 
-use std::collections::HashMap;
+mod attention;
+mod derivative;
+
+pub(super) use attention::span_records;
+
+use std::collections::{HashMap, HashSet};
 
 use autarky_graph::{
-    CacheDType, CompileError, Experts, Graph, Limits, Op, Rope, Route, Symbol, ValueId, WeightId,
+    CompileError, Experts, Graph, Limits, NormKind, Op, Rope, Route, Symbol, ValueId, WeightId,
 };
 
 use crate::isa::Isa;
-use crate::kernels::attention::{SPAN, TILE};
-use crate::kernels::cache::Layout;
 use crate::kernels::elementwise::{Binary, Unary};
-use crate::kernels::lanes::LANES;
 use crate::kernels::{rope, route};
-use crate::matmul::{ActivationKind, CHUNK, LINE};
+use crate::matmul::{ActivationKind, CHUNK};
 
-use super::attention::tile_numbers;
+use super::derivative::Pairs;
 use super::experts;
 use super::products::ROWS;
-use super::task::{Attend, BufferId, Grouping, Matrix, Operand, Routing, Rows, Sink, Task};
-use super::weights::Loaded;
+use super::task::{BufferId, Grouping, Matrix, Operand, Routing, Rows, Sink, Task};
+use super::weights::{Loaded, LoadedWeights};
 
 /// What a graph becomes.
 pub(super) struct Lowered {
@@ -51,22 +53,19 @@ struct Needs {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Target {
     pub(super) isa: Isa,
-    pub(super) bf16_tiles: bool,
+    /// Whether products with BF16 weights round what they multiply them by.
+    pub(super) bf16: bool,
     pub(super) threads: usize,
 }
 
-/// Bytes of a tile's queries, records and scores that should stay in a core's own cache.
-const TILE_BYTES: usize = 96 << 10;
-/// Rows of a tile at most.
-const TILE_ROWS: usize = 32;
-/// Records of spans for which memory is planned, in tokens · spans, beyond what one token can need.
-const SPAN_RECORDS: usize = 64;
 /// Rows times columns of a gated linear that one thread computes at most before it applies the gate.
 pub(super) const GATE_WINDOW: usize = 128 * ROWS;
 
 pub(super) struct Lowering<'a> {
     graph: &'a Graph,
     weights: &'a [Loaded],
+    /// For every weight of the graph where it is, packed the other way, among the loaded ones.
+    transposed: &'a [Option<usize>],
     limits: Limits,
     target: Target,
     /// For every value the one whose numbers it has: itself, but for reshapes.
@@ -79,6 +78,16 @@ pub(super) struct Lowering<'a> {
     routings: HashMap<usize, Routing>,
     groupings: HashMap<(usize, usize), Grouping>,
     angles: Vec<(Rope, Matrix)>,
+    /// What the arguments of norms were normed by, for their derivatives.
+    stats: Vec<((usize, NormKind, u32), Matrix)>,
+    /// What derivatives of experts share, by their arguments.
+    chosen: HashMap<Vec<usize>, derivative::Chosen>,
+    /// The loss, when it is computed a few rows at a time.
+    loss: Option<derivative::Loss>,
+    /// Values whose pairs of rows a gradient reads.
+    to_pair: HashSet<usize>,
+    /// Values with pairs of rows together.
+    paired: HashMap<(BufferId, Rows), Pairs>,
     out: Lowered,
 }
 
@@ -90,7 +99,7 @@ fn too_large(what: &str) -> CompileError {
 impl<'a> Lowering<'a> {
     pub(super) fn run(
         graph: &'a Graph,
-        weights: &'a [Loaded],
+        LoadedWeights { all: weights, transposed }: &'a LoadedWeights,
         limits: Limits,
         target: Target,
     ) -> Result<Lowered, CompileError> {
@@ -98,6 +107,7 @@ impl<'a> Lowering<'a> {
         let mut lowering = Lowering {
             graph,
             weights,
+            transposed,
             limits,
             target,
             roots: Vec::with_capacity(n),
@@ -108,6 +118,11 @@ impl<'a> Lowering<'a> {
             routings: HashMap::new(),
             groupings: HashMap::new(),
             angles: Vec::new(),
+            stats: Vec::new(),
+            chosen: HashMap::new(),
+            loss: None,
+            to_pair: HashSet::new(),
+            paired: HashMap::new(),
             out: Lowered {
                 tasks: Vec::new(),
                 sizes: Vec::new(),
@@ -121,6 +136,7 @@ impl<'a> Lowering<'a> {
             if !lowering.absorbed[index] {
                 lowering.node(index)?;
             }
+            lowering.pair_early(index)?;
         }
         for &output in graph.outputs() {
             let Some(matrix) = lowering.values[lowering.root(output)] else {
@@ -143,8 +159,13 @@ impl<'a> Lowering<'a> {
     }
 
     fn kind(&self, weight: WeightId) -> ActivationKind {
-        let dtype = self.weights[weight.index()].dtype();
-        ActivationKind::for_weight(dtype, self.target.isa, self.target.bf16_tiles)
+        self.kind_of(weight.index())
+    }
+
+    /// The form in which products read what they multiply a loaded weight by.
+    fn kind_of(&self, loaded: usize) -> ActivationKind {
+        let dtype = self.weights[loaded].dtype();
+        ActivationKind::for_weight(dtype, self.target.isa, self.target.bf16)
     }
 
     /// The form in which a linear reads its argument.
@@ -161,9 +182,11 @@ impl<'a> Lowering<'a> {
             };
             self.roots.push(root);
         }
-        for node in graph.nodes() {
+        self.loss = self.find_loss();
+        for (index, node) in graph.nodes().iter().enumerate() {
             let forms: Vec<Option<Form>> = match &node.op {
                 Op::Reshape { .. } => continue,
+                _ if self.loss.is_some_and(|l| l.product == index) => vec![None],
                 Op::Linear { weight, .. } => vec![Some(self.linear_form(*weight))],
                 Op::HeadLinear { weight } => {
                     let shape = &graph.weight(*weight).shape;
@@ -176,6 +199,7 @@ impl<'a> Lowering<'a> {
                     forms.dedup();
                     forms
                 }
+                Op::Backward(backward) => vec![self.transposed_form(backward)],
                 _ => vec![None],
             };
             for arg in &node.args {
@@ -189,6 +213,10 @@ impl<'a> Lowering<'a> {
                     }
                 }
             }
+        }
+        self.find_to_pair();
+        for index in self.loss.iter().flat_map(derivative::Loss::absorbed) {
+            self.absorbed[index] = true;
         }
         for output in graph.outputs() {
             let needs = &mut self.needs[self.roots[output.index()]];
@@ -240,12 +268,13 @@ impl<'a> Lowering<'a> {
 
     fn most(&self, rows: Rows) -> Option<usize> {
         let most = if rows.of == Symbol::Outputs { self.limits.outputs } else { self.limits.tokens };
-        most.checked_mul(rows.times)
+        let all = most.checked_mul(rows.times)?;
+        Some(rows.window.map_or(all, |(first, most)| all.saturating_sub(first).min(most)))
     }
 
     fn matrix(&mut self, rows: Rows, width: usize, what: &str) -> Result<Matrix, CompileError> {
         let bytes = self.most(rows).and_then(|r| r.checked_mul(width)).and_then(|n| n.checked_mul(4));
-        Ok(Matrix { buffer: self.buffer(bytes, what)?, rows, width })
+        Ok(Matrix { buffer: self.buffer(bytes, what)?, offset: 0, rows, width })
     }
 
     fn new_operand(&mut self, rows: Rows, form: Form, what: &str) -> Result<Operand, CompileError> {
@@ -258,7 +287,7 @@ impl<'a> Lowering<'a> {
     }
 
     fn rows(&self, index: usize) -> Rows {
-        Rows { of: self.graph.nodes()[index].shape.rows(), times: 1 }
+        Rows::each(self.graph.nodes()[index].shape.rows())
     }
 
     /// The value of a node as numbers, to be written by the task that the caller adds.
@@ -411,15 +440,9 @@ impl<'a> Lowering<'a> {
                 let to = self.sink(index)?;
                 self.push(Task::Select { from, to });
             }
-            Op::CrossEntropy | Op::Backward(_) | Op::Gradient(_) => {
-                let node = &self.graph.nodes()[index];
-                return Err(CompileError::Unsupported {
-                    device: "cpu".to_owned(),
-                    op: node.op.name(),
-                    label: node.label.clone(),
-                    what: "it runs models and does not train them yet; the reference device does".to_owned(),
-                });
-            }
+            Op::CrossEntropy => self.cross_entropy(index)?,
+            Op::Backward(backward) => self.backward(index, backward)?,
+            Op::Gradient(gradient) => self.gradient(index, gradient)?,
         }
         Ok(())
     }
@@ -446,60 +469,10 @@ impl<'a> Lowering<'a> {
         if let Some((_, matrix)) = self.angles.iter().find(|(other, _)| same(other)) {
             return Ok(*matrix);
         }
-        let to = self.matrix(Rows { of: Symbol::Tokens, times: 1 }, rope::table_width(r), "rope")?;
+        let to = self.matrix(Rows::each(Symbol::Tokens), rope::table_width(r), "rope")?;
         self.angles.push((r.clone(), to));
         self.push(Task::Angles { rope: r.clone(), to });
         Ok(to)
-    }
-
-    fn attention(&mut self, index: usize) -> Result<(), CompileError> {
-        let node = &self.graph.nodes()[index];
-        let Op::Attention(a) = &node.op else { unreachable!("called for attention only") };
-        let spec = self.graph.caches()[a.cache.index()];
-        let layout = Layout { heads: spec.heads, key_width: spec.key_width, value_width: spec.value_width };
-        let heads = node.shape.features()[0];
-        let [queries, keys, values] = [0, 1, 2].map(|arg| self.numbers(index, arg));
-        let cache = a.cache.index();
-        self.push(Task::WriteCache { cache, layout, keys, values });
-
-        let group = heads / spec.heads;
-        let row_bytes = 4 * (spec.key_width + 2 * layout.record() + TILE + LANES);
-        let rows = (TILE_BYTES / row_bytes).clamp(4, TILE_ROWS);
-        let tile_heads = group.min(rows);
-        let tokens = if tile_heads == group { rows / group } else { 1 };
-        let tiling = self.out.tilings.iter().position(|t| *t == tokens).unwrap_or_else(|| {
-            self.out.tilings.push(tokens);
-            self.out.tilings.len() - 1
-        });
-        let tile_rows = tile_heads * tokens;
-        self.scratch(tile_scratch(self.limits.cache, &layout, tile_rows));
-
-        let records = self.span_records().checked_mul(heads);
-        let bytes = records.and_then(|n| n.checked_mul(4 * layout.record()));
-        let spans = self.buffer(bytes, &node.label)?;
-        let to = self.value(index)?;
-        let attend = Attend {
-            cache,
-            layout,
-            heads,
-            scale: a.scale,
-            softcap: a.softcap,
-            window: a.window,
-            sinks: Self::vector(a.sinks),
-            queries,
-            to,
-            spans,
-            tiling,
-            tile_heads,
-            tile_rows,
-        };
-        self.push(Task::Attend(attend.clone()));
-        self.push(Task::MergeSpans(attend));
-        Ok(())
-    }
-
-    fn span_records(&self) -> usize {
-        span_records(&self.limits)
     }
 
     fn route(&mut self, index: usize, r: &Route) -> Result<(), CompileError> {
@@ -523,25 +496,27 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
+    /// The pairs of a routing over `count` experts, made now unless they are there.
+    fn grouping(&mut self, routing: ValueId, count: usize, what: &str) -> Result<Grouping, CompileError> {
+        let key = (self.root(routing), count);
+        if let Some(grouping) = self.groupings.get(&key) {
+            return Ok(*grouping);
+        }
+        let routing = self.routings[&key.0];
+        let most = self.most(routing.rows).ok_or_else(|| too_large(what))?;
+        let bytes = experts::grouping_bytes(most, routing.top, count);
+        let grouping = Grouping { buffer: self.buffer(bytes, what)?, routing, experts: count };
+        self.groupings.insert(key, grouping);
+        self.push(Task::Group { to: grouping });
+        Ok(grouping)
+    }
+
     fn experts(&mut self, index: usize, e: &Experts) -> Result<(), CompileError> {
         let node = &self.graph.nodes()[index];
         let shape = &self.graph.weight(e.gate).shape;
         let (count, inner, width) = (shape[0], shape[1], shape[2]);
-        let routing_node = self.root(node.args[1]);
-        let routing = self.routings[&routing_node];
-        let pairs = Rows { of: routing.rows.of, times: routing.top };
-        let grouping = match self.groupings.get(&(routing_node, count)) {
-            Some(grouping) => *grouping,
-            None => {
-                let most = self.most(routing.rows).ok_or_else(|| too_large(&node.label))?;
-                let bytes = experts::grouping_bytes(most, routing.top, count);
-                let buffer = self.buffer(bytes, &node.label)?;
-                let grouping = Grouping { buffer, routing, experts: count };
-                self.groupings.insert((routing_node, count), grouping);
-                self.push(Task::Group { to: grouping });
-                grouping
-            }
-        };
+        let grouping = self.grouping(node.args[1], count, &node.label)?;
+        let pairs = grouping.pairs();
         let mut gathered: Vec<Operand> = Vec::new();
         let mut operand = |lowering: &mut Self, weight: WeightId| -> Result<Operand, CompileError> {
             let form = (lowering.kind(weight), 1, width);
@@ -567,17 +542,4 @@ impl<'a> Lowering<'a> {
         self.push(Task::Combine { from: down, grouping, to });
         Ok(())
     }
-}
-
-/// Numbers of scratch for a tile: queries, what the kernel needs, and the records of a span and of all before it.
-pub(super) fn tile_scratch(cache: CacheDType, layout: &Layout, rows: usize) -> usize {
-    let padded = |n: usize| n.next_multiple_of(LINE / 4);
-    padded(rows * layout.key_width)
-        + padded(tile_numbers(cache, rows, layout.key_width))
-        + 2 * rows * layout.record()
-}
-
-/// The most tokens · spans whose records are kept side by side.
-pub(super) fn span_records(limits: &Limits) -> usize {
-    (limits.blocks * autarky_graph::BLOCK).div_ceil(SPAN).max(SPAN_RECORDS)
 }

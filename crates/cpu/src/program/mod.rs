@@ -9,11 +9,13 @@
 //! | `memory.rs` | places of buffers in the arena |
 //! | `step.rs` | what the symbols of one step are bound to |
 //! | `run.rs`, `products.rs`, `attention.rs`, `experts.rs` | running tasks |
+//! | `derivative/` | running the tasks of derivatives |
 //!
 //! A step is one `Pool::run`: every thread goes through the stages, takes pieces of each stage's tasks, and waits for
 //! the others at the barrier that ends it.
 
 mod attention;
+mod derivative;
 mod experts;
 mod lower;
 mod memory;
@@ -26,7 +28,10 @@ mod weights;
 
 use std::sync::Arc;
 
-use autarky_graph::{BLOCK, CacheDType, CompileError, Graph, Limits, MemoryUse, RunError, Step, Weights};
+use autarky_graph::{
+    BLOCK, CacheDType, CompileError, Graph, Limits, MemoryUse, Op, RunError, Step, WeightId, Weights,
+};
+use autarky_quant::DType;
 
 use crate::isa::Isa;
 use crate::kernels::Kernels;
@@ -41,7 +46,7 @@ use run::Run;
 use schedule::Schedule;
 use step::Bound;
 use task::{Matrix, Task};
-use weights::Loaded;
+use weights::{Loaded, LoadedWeights};
 
 /// What the device decides about its programs.
 #[derive(Clone, Debug)]
@@ -56,7 +61,9 @@ pub(crate) struct Settings {
 struct Prepared {
     isa: Isa,
     kernels: &'static Kernels,
-    weights: Vec<Loaded>,
+    weights: LoadedWeights,
+    /// For every weight of the graph what is gathered of its gradient.
+    gradients: Vec<Option<Region>>,
     tasks: Vec<Task>,
     stages: Vec<Vec<usize>>,
     offsets: Vec<usize>,
@@ -98,9 +105,15 @@ impl CpuProgram {
         if limits.blocks > u32::MAX as usize {
             return Err(CompileError::Limits(format!("{} blocks of cache; at most 2^32 are", limits.blocks)));
         }
-        let target =
-            Target { isa: settings.isa, bf16_tiles: settings.bf16_tiles, threads: settings.pool.threads() };
+        // Training rounds activations as everybody's does; running a model keeps them.
+        let trains = graph.nodes().iter().any(|n| matches!(n.op, Op::Gradient(_)));
+        let target = Target {
+            isa: settings.isa,
+            bf16: settings.bf16_tiles || trains,
+            threads: settings.pool.threads(),
+        };
         let loaded = weights::load(&graph, weights, &settings.pool)?;
+        let gradients = gradients(&graph, &loaded)?;
         let Lowered { tasks, sizes, outputs, tilings, scratch } =
             Lowering::run(&graph, &loaded, limits, target)?;
         let kept: Vec<_> = outputs.iter().map(|m| m.buffer).collect();
@@ -121,6 +134,7 @@ impl CpuProgram {
             isa: settings.isa,
             kernels: Kernels::of(settings.isa),
             weights: loaded,
+            gradients,
             tasks,
             stages: schedule.stages,
             offsets: plan.offsets,
@@ -136,10 +150,44 @@ impl CpuProgram {
     }
 }
 
+/// Memory for the gradients that the graph gathers, zero.
+fn gradients(graph: &Graph, loaded: &LoadedWeights) -> Result<Vec<Option<Region>>, CompileError> {
+    let mut all: Vec<Option<Region>> = graph.weights().iter().map(|_| None).collect();
+    for node in graph.nodes() {
+        let Op::Gradient(gradient) = &node.op else { continue };
+        for id in gradient.of() {
+            let spec = graph.weight(id);
+            let dtype = loaded[id.index()].dtype();
+            if !matches!(dtype, DType::F32 | DType::BF16) {
+                return Err(CompileError::Unsupported {
+                    device: "cpu".to_owned(),
+                    op: node.op.name(),
+                    label: node.label.clone(),
+                    what: format!(
+                        "\"{}\" is {dtype}: small steps would be lost in its rounding; train it as F32 or BF16, or \
+                         train an adapter beside it",
+                        spec.name
+                    ),
+                });
+            }
+            if all[id.index()].is_some() {
+                continue;
+            }
+            let bytes = spec.shape.iter().try_fold(4usize, |n, d| n.checked_mul(*d));
+            let region = bytes.and_then(Region::new).ok_or_else(|| {
+                let hint = "train fewer of the weights, or a smaller model";
+                no_memory(&format!("the gradient of \"{}\"", spec.name), bytes.unwrap_or(usize::MAX), hint)
+            })?;
+            all[id.index()] = Some(region);
+        }
+    }
+    Ok(all)
+}
+
 /// The KV cache: one region a layer, zero, and not resident before it is written.
 fn caches(graph: &Graph, limits: &Limits) -> Result<Vec<Region>, CompileError> {
     let one = |spec: &autarky_graph::CacheSpec| {
-        let layout = Layout { heads: spec.heads, key_width: spec.key_width, value_width: spec.value_width };
+        let layout = Layout::of(spec);
         layout.block_bytes(limits.cache).checked_mul(limits.blocks)
     };
     let mut all = Vec::with_capacity(graph.caches().len());
@@ -179,10 +227,33 @@ impl autarky_graph::Program for CpuProgram {
         }
     }
 
+    fn gradient(&self, weight: WeightId) -> &[f32] {
+        match &self.prepared.gradients[weight.index()] {
+            None => &[],
+            // SAFETY: the region has whole numbers, and no step runs while the program is borrowed.
+            Some(r) => unsafe { std::slice::from_raw_parts(r.start().cast(), r.bytes() / 4) },
+        }
+    }
+
+    fn clear_gradients(&mut self) {
+        for region in self.prepared.gradients.iter().flatten() {
+            // SAFETY: the region is this program's, which is borrowed mutably.
+            unsafe { std::ptr::write_bytes(region.start(), 0, region.bytes()) };
+        }
+    }
+
+    fn set_weight(&mut self, weight: WeightId, numbers: &[f32]) {
+        if self.prepared.gradients[weight.index()].is_some() {
+            self.prepared.weights.set(weight.index(), numbers, &self.settings.pool);
+        }
+    }
+
     fn memory(&self) -> MemoryUse {
         let p = &self.prepared;
+        let gradients: usize = p.gradients.iter().flatten().map(Region::bytes).sum();
+        let weights: u64 = p.weights.all.iter().map(Loaded::bytes).sum();
         MemoryUse {
-            weights: p.weights.iter().map(Loaded::bytes).sum(),
+            weights: weights + gradients as u64,
             cache: p.caches.iter().map(|c| c.bytes() as u64).sum(),
             arena: (p.arena.bytes() + p.scratch.bytes()) as u64,
         }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use autarky_graph::ActivationKind as Function;
 
 use crate::kernels::elementwise::Binary;
-use crate::matmul::{Activations, PANEL_ROWS, PackedWeight, matmul};
+use crate::matmul::{ActivationKind, Activations, PANEL_ROWS, PackedWeight, matmul};
 
 use super::lower::GATE_WINDOW;
 use super::run::Run;
@@ -34,7 +34,13 @@ impl Run<'_, '_> {
         let weight = &self.prepared.weights[weight].matrices()[0];
         let x = self.operand(from, 0);
         let bias = self.vector(bias);
-        let grain = self.panel_grain(weight);
+        let blocks = x.shape().rows().div_ceil(ROWS);
+        let threads = self.worker.threads();
+        let grain = match x.shape().kind() {
+            // Of numbers of two bytes and more a block of rows leaves little room in the cache: read it once.
+            ActivationKind::Bf16 if blocks.is_multiple_of(threads) || blocks > 8 * threads => weight.panels(),
+            _ => self.panel_grain(weight),
+        };
         self.pieces(weight.panels(), grain, x.shape().rows(), |panels, rows| {
             self.product(weight, &x, panels.clone(), rows.clone(), self.row(to, 0), to.width);
             let (first, count) = columns(weight, &panels);

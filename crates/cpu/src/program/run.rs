@@ -113,12 +113,7 @@ impl Run<'_, '_> {
                     unsafe { x.add(i * last + start).copy_to_nonoverlapping(out.add(i * length), *length) }
                 }
             }),
-            Task::Operand { from, to } => {
-                let rows = self.count(from.rows);
-                self.worker.for_each(rows, self.row_grain(rows), |range| {
-                    range.for_each(|row| self.put_operand(to, row, self.row(from, row)));
-                });
-            }
+            Task::Operand { from, to } => self.make_operand(from, to),
             Task::Angles { rope, to } => {
                 let rows = self.count(to.rows);
                 self.worker.for_each(rows, self.row_grain(rows), |range| {
@@ -168,6 +163,7 @@ impl Run<'_, '_> {
                 self.experts_down(*weight, from, grouping, to);
             }
             Task::Combine { from, grouping, to } => self.combine(from, grouping, to),
+            Task::Derivative(derivative) => self.derivative(derivative),
         }
     }
 
@@ -186,8 +182,16 @@ impl Run<'_, '_> {
         });
     }
 
+    /// Brings all rows of a matrix into the form that products read.
+    pub(super) fn make_operand(&self, from: &Matrix, to: &Operand) {
+        let rows = self.count(from.rows);
+        self.worker.for_each(rows, self.row_grain(rows), |range| {
+            range.for_each(|row| self.put_operand(to, row, self.row(from, row)));
+        });
+    }
+
     /// Rows that a thread takes at a time.
-    fn row_grain(&self, rows: usize) -> usize {
+    pub(super) fn row_grain(&self, rows: usize) -> usize {
         (rows / (8 * self.worker.threads())).clamp(1, 8)
     }
 
@@ -220,7 +224,7 @@ impl Run<'_, '_> {
     pub(super) fn row(&self, matrix: &Matrix, row: usize) -> *mut f32 {
         debug_assert!(row < self.count(matrix.rows).max(1));
         // SAFETY: the row is inside the buffer.
-        unsafe { self.buffer(matrix.buffer).cast::<f32>().add(row * matrix.width) }
+        unsafe { self.buffer(matrix.buffer).cast::<f32>().add((matrix.offset + row) * matrix.width) }
     }
 
     /// The view of an operand's matrix, for as many rows as the step has.

@@ -25,6 +25,7 @@ impl Schedule {
         let accesses: Vec<_> = tasks.iter().map(Task::accesses).collect();
         let mut ready = vec![0usize; buffers];
         let mut caches: HashMap<usize, usize> = HashMap::new();
+        let mut gradients: HashMap<usize, usize> = HashMap::new();
         let mut stages: Vec<Vec<usize>> = Vec::new();
         let mut stage_of = Vec::with_capacity(tasks.len());
         for (index, a) in accesses.iter().enumerate() {
@@ -32,7 +33,8 @@ impl Schedule {
             // A second writer of a buffer (the merging of spans) comes after the first.
             let written = a.writes.iter().map(|b| ready[b.0]).max().unwrap_or(0);
             let cached = a.cache.and_then(|c| caches.get(&c)).copied().unwrap_or(0);
-            let mut stage = read.max(written).max(cached);
+            let gathered = a.gradients.iter().filter_map(|g| gradients.get(g)).max().copied().unwrap_or(0);
+            let mut stage = read.max(written).max(cached).max(gathered);
             while stages.get(stage).is_some_and(|s| s.len() >= MOST_TASKS) {
                 stage += 1;
             }
@@ -46,6 +48,9 @@ impl Schedule {
             }
             if let Some(c) = a.cache {
                 caches.insert(c, stage + 1);
+            }
+            for g in &a.gradients {
+                gradients.insert(*g, stage + 1);
             }
         }
         let mut lifetimes: Vec<Option<(usize, usize)>> = vec![None; buffers];

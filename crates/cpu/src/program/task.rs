@@ -6,6 +6,8 @@ use crate::kernels::cache::Layout;
 use crate::kernels::elementwise::{Binary, Unary};
 use crate::matmul::{ActivationKind, ActivationShape, LINE};
 
+use super::derivative::Derivative;
+
 /// A buffer of the arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct BufferId(pub(super) usize);
@@ -17,11 +19,19 @@ pub(super) struct Rows {
     pub(super) of: Symbol,
     /// Rows for each of them.
     pub(super) times: usize,
+    /// Of those only some: the first, and how many at most.
+    pub(super) window: Option<(usize, usize)>,
 }
 
 impl Rows {
+    /// One for each.
+    pub(super) fn each(of: Symbol) -> Rows {
+        Rows { of, times: 1, window: None }
+    }
+
     pub(super) fn count(self, tokens: usize, outputs: usize) -> usize {
-        self.times * if self.of == Symbol::Outputs { outputs } else { tokens }
+        let all = self.times * if self.of == Symbol::Outputs { outputs } else { tokens };
+        self.window.map_or(all, |(first, most)| all.saturating_sub(first).min(most))
     }
 }
 
@@ -29,8 +39,17 @@ impl Rows {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Matrix {
     pub(super) buffer: BufferId,
+    /// Rows that lie before its first in the buffer.
+    pub(super) offset: usize,
     pub(super) rows: Rows,
     pub(super) width: usize,
+}
+
+impl Matrix {
+    /// Some of the rows: `most` at most, from `first` on.
+    pub(super) fn window(self, first: usize, most: usize) -> Matrix {
+        Matrix { offset: first, rows: Rows { window: Some((first, most)), ..self.rows }, ..self }
+    }
 }
 
 /// A matrix in the form that products read. Rows of several heads are as many matrices.
@@ -82,6 +101,13 @@ pub(super) struct Grouping {
     pub(super) buffer: BufferId,
     pub(super) routing: Routing,
     pub(super) experts: usize,
+}
+
+impl Grouping {
+    /// The rows of a matrix that has one for each pair.
+    pub(super) fn pairs(&self) -> Rows {
+        Rows { times: self.routing.top, ..self.routing.rows }
+    }
 }
 
 /// A vector weight, by its place among the loaded weights.
@@ -240,6 +266,8 @@ pub(super) enum Task {
         grouping: Grouping,
         to: Sink,
     },
+    /// A part of a derivative.
+    Derivative(Box<Derivative>),
 }
 
 /// What a task does to a buffer or a cache.
@@ -250,10 +278,12 @@ pub(super) struct Accesses {
     /// A read and a written buffer that may be one.
     pub(super) in_place: Vec<(BufferId, BufferId)>,
     pub(super) cache: Option<usize>,
+    /// Weights whose gradients it adds to.
+    pub(super) gradients: Vec<usize>,
 }
 
 impl Accesses {
-    fn sink(&mut self, to: &Sink, in_place: &[Matrix]) {
+    pub(super) fn sink(&mut self, to: &Sink, in_place: &[Matrix]) {
         self.writes.extend(to.operands.iter().map(|o| o.buffer));
         if let Some(value) = to.value {
             self.writes.push(value.buffer);
@@ -261,7 +291,7 @@ impl Accesses {
         }
     }
 
-    fn grouping(&mut self, grouping: &Grouping) {
+    pub(super) fn grouping(&mut self, grouping: &Grouping) {
         self.reads.extend([grouping.buffer, grouping.routing.experts, grouping.routing.weights]);
     }
 }
@@ -351,6 +381,7 @@ impl Task {
                 a.grouping(grouping);
                 a.sink(to, &[]);
             }
+            Task::Derivative(derivative) => derivative.accesses(&mut a),
         }
         a
     }
@@ -374,6 +405,7 @@ impl Task {
             Task::Route { .. } | Task::Group { .. } => "route",
             Task::ExpertsUp { .. } | Task::ExpertsDown { .. } => "experts",
             Task::Combine { .. } => "combine",
+            Task::Derivative(derivative) => derivative.name(),
         }
     }
 }

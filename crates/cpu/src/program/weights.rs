@@ -1,6 +1,9 @@
 //! Weights in the forms that tasks read: packed once, when a graph is compiled.
 
-use autarky_graph::{CompileError, Graph, Op, WeightError, Weights, device::fetch};
+use std::ops::Index;
+
+use autarky_graph::derivative::Backward;
+use autarky_graph::{CompileError, Graph, Op, WeightError, WeightSpec, Weights, device::fetch};
 use autarky_quant::DType;
 
 use crate::matmul::{PackError, PackedWeight};
@@ -19,11 +22,22 @@ pub(super) enum Loaded {
     Table { dtype: DType, row_bytes: usize, bytes: Vec<u8> },
 }
 
+/// All weights of a program.
+#[derive(Debug)]
+pub(super) struct LoadedWeights {
+    /// Those of the graph, in its order; then those that transposed products read, packed for them.
+    pub(super) all: Vec<Loaded>,
+    /// For every weight of the graph where it is packed for transposed products.
+    pub(super) transposed: Vec<Option<usize>>,
+}
+
 /// How the nodes use a weight.
 #[derive(Clone, Copy, Default)]
 struct Uses {
     /// In products: matrices it is divided into.
     products: Option<usize>,
+    /// The same, in transposed products.
+    transposed: Option<usize>,
     rows: bool,
     numbers: bool,
 }
@@ -80,7 +94,7 @@ impl Loaded {
 ///
 /// # Errors
 /// When one is missing, wrong, or does not fit into memory.
-pub(super) fn load(graph: &Graph, weights: &dyn Weights, pool: &Pool) -> Result<Vec<Loaded>, CompileError> {
+pub(super) fn load(graph: &Graph, weights: &dyn Weights, pool: &Pool) -> Result<LoadedWeights, CompileError> {
     let mut uses = vec![Uses::default(); graph.weights().len()];
     for node in graph.nodes() {
         for id in node.op.weights() {
@@ -90,11 +104,110 @@ pub(super) fn load(graph: &Graph, weights: &dyn Weights, pool: &Pool) -> Result<
                 Op::Embed { .. } => u.rows = true,
                 Op::Linear { weight, .. } if *weight == id => u.products = Some(1),
                 Op::HeadLinear { .. } | Op::Experts(_) => u.products = Some(shape[0]),
+                Op::Backward(Backward::Linear { .. }) => u.transposed = Some(1),
+                Op::Backward(Backward::HeadLinear { .. } | Backward::Experts(_)) => {
+                    u.transposed = Some(shape[0])
+                }
                 _ => u.numbers = true,
             }
         }
     }
-    uses.iter().enumerate().map(|(i, u)| one(graph, i, *u, weights, pool)).collect()
+    let one = |(i, u): (usize, &Uses)| one(graph, i, *u, weights, pool);
+    let mut all: Vec<Loaded> = uses.iter().enumerate().map(one).collect::<Result<_, _>>()?;
+    let mut transposed = vec![None; uses.len()];
+    for (i, uses) in uses.iter().enumerate() {
+        let Some(count) = uses.transposed else { continue };
+        let spec = &graph.weights()[i];
+        let tensor = fetch(weights, &spec.name, &spec.shape)?;
+        // Rows of other types would be blocks of other neighbours.
+        let dtype = if tensor.dtype == DType::BF16 { DType::BF16 } else { DType::F32 };
+        let numbers = tensor.to_f32(&spec.name)?;
+        transposed[i] = Some(all.len());
+        all.push(pack_transposed(spec, count, dtype, &numbers, pool)?);
+    }
+    Ok(LoadedWeights { all, transposed })
+}
+
+impl LoadedWeights {
+    /// Changes weight `index` of the graph to `numbers`, in all forms in which it is kept.
+    pub(super) fn set(&mut self, index: usize, numbers: &[f32], pool: &Pool) {
+        match &mut self.all[index] {
+            Loaded::Unused => {}
+            Loaded::Vector(v) => v.copy_from_slice(numbers),
+            Loaded::Table { dtype, bytes, .. } => *bytes = encode(*dtype, numbers),
+            Loaded::Matrices(_, all) => set_matrices(all, numbers, false, pool),
+        }
+        if let Some(Loaded::Matrices(_, all)) = self.transposed[index].map(|at| &mut self.all[at]) {
+            set_matrices(all, numbers, true, pool);
+        }
+    }
+}
+
+impl Index<usize> for LoadedWeights {
+    type Output = Loaded;
+
+    fn index(&self, index: usize) -> &Loaded {
+        &self.all[index]
+    }
+}
+
+/// Replaces matrices of one shape, which `numbers` are one after another.
+fn set_matrices(all: &mut [PackedWeight], numbers: &[f32], transposed: bool, pool: &Pool) {
+    let each = numbers.len() / all.len();
+    for (matrix, numbers) in all.iter_mut().zip(numbers.chunks_exact(each)) {
+        matrix.set_numbers(numbers, transposed, pool);
+    }
+}
+
+/// Numbers as the bytes of a float type.
+fn encode(dtype: DType, numbers: &[f32]) -> Vec<u8> {
+    match dtype {
+        DType::BF16 => numbers.iter().flat_map(|&x| half::bf16::from_f32(x).to_le_bytes()).collect(),
+        _ => numbers.iter().flat_map(|x| x.to_le_bytes()).collect(),
+    }
+}
+
+/// `count` matrices, each packed the other way.
+fn pack_transposed(
+    spec: &WeightSpec,
+    count: usize,
+    dtype: DType,
+    numbers: &[f32],
+    pool: &Pool,
+) -> Result<Loaded, CompileError> {
+    let cols = spec.shape.last().copied().unwrap_or(1);
+    let rows = numbers.len() / count.max(1) / cols.max(1);
+    let mut packed = Vec::with_capacity(count);
+    for matrix in numbers.chunks_exact((rows * cols).max(1)) {
+        let matrix = PackedWeight::pack_numbers(dtype, (cols, rows), matrix, true, pool);
+        packed.push(matrix.map_err(|e| pack_error(spec, e))?);
+    }
+    Ok(Loaded::Matrices(dtype, packed))
+}
+
+fn no_memory(spec: &WeightSpec, bytes: usize) -> CompileError {
+    CompileError::Memory {
+        what: format!("weight \"{}\"", spec.name),
+        bytes: bytes as u64,
+        hint: "close other programs, or use a model with fewer or smaller weights".to_owned(),
+    }
+}
+
+fn pack(
+    spec: &WeightSpec,
+    dtype: DType,
+    (rows, cols): (usize, usize),
+    parts: &[&[u8]],
+    pool: &Pool,
+) -> Result<PackedWeight, CompileError> {
+    PackedWeight::pack(dtype, rows, cols, parts, pool).map_err(|e| pack_error(spec, e))
+}
+
+fn pack_error(spec: &WeightSpec, error: PackError) -> CompileError {
+    match error {
+        PackError::Memory { bytes } => no_memory(spec, bytes),
+        other => WeightError::Data { name: spec.name.clone(), what: other.to_string() }.into(),
+    }
 }
 
 fn one(
@@ -109,11 +222,6 @@ fn one(
         return Ok(Loaded::Unused);
     }
     let tensor = fetch(weights, &spec.name, &spec.shape)?;
-    let no_memory = |bytes: usize| CompileError::Memory {
-        what: format!("weight \"{}\"", spec.name),
-        bytes: bytes as u64,
-        hint: "close other programs, or use a model with fewer or smaller weights".to_owned(),
-    };
     let cols = spec.shape.last().copied().unwrap_or(1);
     let loaded = if let Some(count) = uses.products {
         let rows = spec.shape.iter().rev().skip(1).product::<usize>() / count.max(1);
@@ -122,16 +230,12 @@ fn one(
         let mut packed = Vec::with_capacity(count);
         for i in 0..count {
             let pieces = pieces(&parts, i * rows * row_bytes, rows * row_bytes);
-            let matrix = PackedWeight::pack(tensor.dtype, rows, cols, &pieces, pool);
-            packed.push(matrix.map_err(|e| match e {
-                PackError::Memory { bytes } => no_memory(bytes),
-                other => WeightError::Data { name: spec.name.clone(), what: other.to_string() }.into(),
-            })?);
+            packed.push(pack(spec, tensor.dtype, (rows, cols), &pieces, pool)?);
         }
         Loaded::Matrices(tensor.dtype, packed)
     } else if uses.rows {
         let mut bytes = Vec::new();
-        bytes.try_reserve_exact(tensor.bytes()).map_err(|_| no_memory(tensor.bytes()))?;
+        bytes.try_reserve_exact(tensor.bytes()).map_err(|_| no_memory(spec, tensor.bytes()))?;
         tensor.parts.iter().for_each(|p| bytes.extend_from_slice(p));
         Loaded::Table { dtype: tensor.dtype, row_bytes: tensor.dtype.bytes(cols).unwrap_or(0), bytes }
     } else {

@@ -3,6 +3,7 @@
 //! It is done once for every byte of a model, so it goes a word (four codes) at a time, and each chunk is finished
 //! while it is in the first-level cache.
 
+use super::super::activations::to_bf16;
 use super::super::format::{CHUNK, Format, GROUP, PANEL_ROWS, Scales, Spec, chunk_bytes, with_format};
 use super::PackError;
 use autarky_quant::{Codes, DType, codes};
@@ -102,6 +103,61 @@ fn pack_floats(dtype: DType, rows: &Rows<'_>, first: usize, len: usize, chunk: &
                     chunk[at..at + 2].copy_from_slice(&elements[2 * (len - 1)..]);
                 }
             }
+        }
+    }
+}
+
+/// A matrix of floats: element `[row][col]` is number `row · by_row + col · by_col`.
+#[derive(Clone, Copy)]
+pub(in super::super) struct Numbers<'a> {
+    pub(in super::super) numbers: &'a [f32],
+    pub(in super::super) by_row: usize,
+    pub(in super::super) by_col: usize,
+}
+
+/// Packs the 16 rows from `16 · panel` on of a matrix of floats into `out`, as F32 or BF16, and writes all bytes of it.
+pub(super) fn pack_numbers(
+    dtype: DType,
+    (rows, cols): (usize, usize),
+    source: Numbers<'_>,
+    panel: usize,
+    out: &mut [MaybeUninit<u8>],
+) {
+    out.fill(MaybeUninit::new(0));
+    // SAFETY: all of it was just written.
+    let out = unsafe { out.assume_init_mut() };
+    let first = panel * PANEL_ROWS;
+    let lanes = PANEL_ROWS.min(rows - first);
+    // A chunk is a whole number of elements times the panel's rows, so places count on from chunk to chunk.
+    let mut block = [[0.0; PANEL_ROWS]; PANEL_ROWS];
+    for start in (0..cols).step_by(PANEL_ROWS) {
+        let count = PANEL_ROWS.min(cols - start);
+        let from = first * source.by_row + start * source.by_col;
+        if source.by_row == 1 {
+            for (col, block) in block.iter_mut().enumerate().take(count) {
+                block[..lanes].copy_from_slice(&source.numbers[from + col * source.by_col..][..lanes]);
+            }
+        } else {
+            for lane in 0..lanes {
+                let row = source.numbers[from + lane * source.by_row..].iter().step_by(source.by_col);
+                block.iter_mut().take(count).zip(row).for_each(|(block, x)| block[lane] = *x);
+            }
+        }
+        block[count..].fill([0.0; PANEL_ROWS]);
+        let at = start * PANEL_ROWS;
+        if dtype == DType::BF16 {
+            let out = out[2 * at..].chunks_exact_mut(4 * PANEL_ROWS);
+            for (out, pair) in out.zip(block.as_chunks::<2>().0).take(count.div_ceil(2)) {
+                for (out, (a, b)) in out.as_chunks_mut::<4>().0.iter_mut().zip(pair[0].iter().zip(&pair[1])) {
+                    *out = (u32::from(to_bf16(*b)) << 16 | u32::from(to_bf16(*a))).to_le_bytes();
+                }
+            }
+        } else {
+            let out = out[4 * at..].as_chunks_mut::<4>().0;
+            out.iter_mut()
+                .zip(block.as_flattened())
+                .take(count * PANEL_ROWS)
+                .for_each(|(out, x)| *out = x.to_le_bytes());
         }
     }
 }

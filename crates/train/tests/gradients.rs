@@ -1,16 +1,14 @@
-//! The derivative of whole models against PyTorch's: `fixtures/gradients.py` wrote what it said.
+//! The derivative of whole models against PyTorch's: `gradients.py` beside the checkpoints wrote what it said.
 
 mod support;
 
-use std::path::Path;
 use std::sync::Arc;
 
 use autarky_family::Model;
 use autarky_format::safetensors::File;
 use autarky_graph::derivative::training;
-use autarky_graph::reference::Reference;
-use autarky_graph::{BLOCK, CacheDType, Device, Limits, SequenceStep, Step, WeightSpec};
-use support::{Expected, fixtures};
+use autarky_graph::{BLOCK, CacheDType, Limits, SequenceStep, Step, WeightSpec};
+use support::{checkpoint, devices, input};
 
 /// The largest difference, beside the largest number of what is expected.
 fn off(found: &[f32], expected: &[f32]) -> f32 {
@@ -20,7 +18,7 @@ fn off(found: &[f32], expected: &[f32]) -> f32 {
 }
 
 fn check(name: &str) {
-    let folder = fixtures().join(name);
+    let folder = checkpoint(name);
     let model = Model::open(&folder).unwrap();
     // Gradients have the names and shapes of the checkpoint, and what takes tensors apart and joins them is linear: read
     // as a checkpoint they are the gradients by the graph's weights.
@@ -29,14 +27,13 @@ fn check(name: &str) {
         std::fs::copy(folder.join(from), copy.path().join(to)).unwrap();
     }
     let expected = Model::open(copy.path()).unwrap();
-    let loss = File::open(Path::new(&folder).join("gradients.safetensors")).unwrap();
+    let loss = File::open(folder.join("gradients.safetensors")).unwrap();
     let loss = loss.tensor("loss").unwrap().f32s().unwrap()[0];
 
     let graph = Arc::new(training(model.graph(), |_: &WeightSpec| true).unwrap());
-    let tokens = Expected::read(&folder).input;
+    let tokens = input(&folder);
     let n = tokens.len();
     let limits = Limits::single(n.next_multiple_of(BLOCK), n, CacheDType::F32);
-    let mut program = Reference.compile(Arc::clone(&graph), model.weights(), limits).unwrap();
     // Every token but the last has the next one as its target.
     let mut targets: Vec<f32> = tokens[1..].iter().map(|&t| t as f32).collect();
     targets.push(0.0);
@@ -46,23 +43,26 @@ fn check(name: &str) {
     let sequence = SequenceStep { position: 0, tokens: n, blocks: &blocks };
     let step =
         Step { tokens: &tokens, sequences: &[sequence], outputs: &outputs, inputs: &[&targets, &factors] };
-    program.run(&step).unwrap();
-
-    let found = program.output(0).iter().sum::<f32>() / (n - 1) as f32;
-    assert!((found - loss).abs() < 1e-4 * loss, "{name}: the loss is {found}, and {loss} by PyTorch");
-    let mut compared = 0;
-    for (id, spec) in graph.weight_ids().zip(graph.weights()) {
-        let gradient = program.gradient(id);
-        let wanted = expected.weights().get(&spec.name).unwrap().to_f32(&spec.name).unwrap();
-        if gradient.is_empty() {
-            assert!(wanted.iter().all(|x| *x == 0.0), "{name}: {} has a gradient by PyTorch", spec.name);
-            continue;
+    for (device, run) in devices() {
+        let name = format!("{name} on {device}");
+        let mut program = run.compile(Arc::clone(&graph), model.weights(), limits).unwrap();
+        program.run(&step).unwrap();
+        let found = program.output(0).iter().sum::<f32>() / (n - 1) as f32;
+        assert!((found - loss).abs() < 1e-4 * loss, "{name}: the loss is {found}, and {loss} by PyTorch");
+        let mut compared = 0;
+        for (id, spec) in graph.weight_ids().zip(graph.weights()) {
+            let gradient = program.gradient(id);
+            let wanted = expected.weights().get(&spec.name).unwrap().to_f32(&spec.name).unwrap();
+            if gradient.is_empty() {
+                assert!(wanted.iter().all(|x| *x == 0.0), "{name}: {} has a gradient by PyTorch", spec.name);
+                continue;
+            }
+            let off = off(gradient, &wanted);
+            assert!(off < 1e-4, "{name}: the gradient by {} is off by {off}", spec.name);
+            compared += 1;
         }
-        let off = off(gradient, &wanted);
-        assert!(off < 1e-4, "{name}: the gradient by {} is off by {off}", spec.name);
-        compared += 1;
+        assert!(compared > 10, "{name}: {compared} gradients");
     }
-    assert!(compared > 10, "{name}: {compared} gradients");
 }
 
 #[test]

@@ -1,0 +1,295 @@
+//! Products of BF16 numbers with sums in `f32`, on AVX-512 with BF16: what training computes with.
+//!
+//! `vdpbf16ps` multiplies two pairs of numbers and adds both products to each of 16 sums. One operand is a panel's pair of
+//! columns, sixteen rows at once; the other a pair of another matrix, broadcast from memory.
+//!
+//! Helpers are `inline(always)` without `target_feature`: they only ever become part of the entry functions, which have
+//! it. Their `# Safety` is the same throughout: the processor has the features of [`product`].
+
+use super::Task;
+use super::format::{CHUNK, PANEL_ROWS};
+use super::paired::{PAIR, Paired};
+use std::arch::x86_64::*;
+
+/// Rows and panels whose sums are in registers: 24 of 32.
+const ROWS: usize = 8;
+const PANELS: usize = 3;
+/// Chunks of columns that are run through at a time: those of a hundred rows and a few panels stay in the second-level cache.
+const CHUNKS: usize = 8;
+/// Pairs of rows of a matrix that are run through at a time: a few panels of so many stay in the
+/// second-level cache.
+const STRETCH: usize = 512;
+
+/// Runs `$body` with the constants `$R` and `$P` that `$rows` (1 to 8) and `$panels` (1 to 3) are.
+macro_rules! sized {
+    ($rows:expr, $panels:expr, $R:ident, $P:ident, $body:expr) => {
+        sized!(@rows $rows, $panels, $R, $P, $body, [1 2 3 4 5 6 7 8])
+    };
+    (@rows $rows:expr, $panels:expr, $R:ident, $P:ident, $body:expr, [$($r:literal)*]) => {
+        match ($rows, $panels) {
+            $(
+                ($r, 1) => { const $R: usize = $r; const $P: usize = 1; $body }
+                ($r, 2) => { const $R: usize = $r; const $P: usize = 2; $body }
+                ($r, 3) => { const $R: usize = $r; const $P: usize = 3; $body }
+            )*
+            other => unreachable!("{other:?} rows and panels"),
+        }
+    };
+}
+
+/// A product with BF16 weights and activations. A number is a chain of `vdpbf16ps` over its pairs in ascending order.
+///
+/// # Safety
+/// As [`super::matmul`], whose checks were made; the processor has these features.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c")]
+pub(super) unsafe fn product(task: &Task<'_>) {
+    let ((first, end), chunks) = (task.rows, task.weight.cols().div_ceil(CHUNK));
+    for chunk in (0..chunks).step_by(CHUNKS) {
+        let chunks = (chunk, chunks.min(chunk + CHUNKS));
+        let mut panel = task.panels.0;
+        while panel < task.panels.1 {
+            // Groups and sets of about the same size.
+            let panels = even(task.panels.1 - panel, PANELS);
+            let mut row = first;
+            while row < end {
+                let rows = even(end - row, ROWS);
+                // SAFETY: the caller's promise; rows and panels are the task's.
+                unsafe { sized!(rows, panels, R, P, set::<R, P>(task, row, panel, chunks)) };
+                row += rows;
+            }
+            panel += panels;
+        }
+    }
+}
+
+/// The first of as few parts of `count` as there can be of at most `most`, all about the same size.
+fn even(count: usize, most: usize) -> usize {
+    count.div_ceil(count.div_ceil(most))
+}
+
+/// Adds some chunks of `R` rows against `P` panels: to nothing if they are the first, else to what is there.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c")]
+unsafe fn set<const R: usize, const P: usize>(
+    task: &Task<'_>,
+    row: usize,
+    panel: usize,
+    (first, end): (usize, usize),
+) {
+    let cols = task.weight.cols();
+    let place = |r: usize, p: usize| {
+        let (to, count) = task.place(row + r, panel + p);
+        (to, columns(count))
+    };
+    // SAFETY: pointers stay inside the panels, the activations' rows and the result.
+    unsafe {
+        let mut sums = [[_mm512_setzero_ps(); P]; R];
+        if first > 0 {
+            for (r, sums) in sums.iter_mut().enumerate() {
+                for (p, sum) in sums.iter_mut().enumerate() {
+                    let (from, mask) = place(r, p);
+                    *sum = _mm512_maskz_loadu_ps(mask, from);
+                }
+            }
+        }
+        for chunk in first..end {
+            let pairs = (cols - chunk * CHUNK).min(CHUNK).div_ceil(2);
+            let left = task.activations.bf16s(chunk, row).cast::<u8>().cast_const();
+            // Only the last chunk is shorter, so the earlier ones are full.
+            let right = |p: usize| task.weight.panel(panel + p).add(chunk * CHUNK / 2 * PAIR);
+            add::<R, P, { 2 * CHUNK }, 4>(&mut sums, left, std::array::from_fn(right), pairs);
+        }
+        for (r, sums) in sums.iter().enumerate() {
+            for (p, sum) in sums.iter().enumerate() {
+                let (to, mask) = place(r, p);
+                _mm512_mask_storeu_ps(to, mask, *sum);
+            }
+        }
+    }
+}
+
+/// Adds the products of `pairs` pairs. Rows of the left operand are `BY_ROW` bytes apart, its pairs `BY_PAIR`.
+#[inline(always)]
+#[allow(clippy::needless_range_loop)] // loops of a fixed length over registers
+unsafe fn add<const R: usize, const P: usize, const BY_ROW: usize, const BY_PAIR: usize>(
+    sums: &mut [[__m512; P]; R],
+    left: *const u8,
+    right: [*const u8; P],
+    pairs: usize,
+) {
+    // SAFETY: the operands have as many pairs.
+    unsafe {
+        for pair in 0..pairs {
+            let b: [__m512i; P] =
+                std::array::from_fn(|p| _mm512_loadu_si512(right[p].add(pair * PAIR).cast()));
+            for r in 0..R {
+                let a = left.add(r * BY_ROW + pair * BY_PAIR).cast::<i32>().read_unaligned();
+                let a = _mm512_set1_epi32(a);
+                for p in 0..P {
+                    sums[r][p] = _mm512_dpbf16_ps(sums[r][p], bf16s(a), bf16s(b[p]));
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn bf16s(x: __m512i) -> __m512bh {
+    // SAFETY: both are 64 bytes, of which every value is valid.
+    unsafe { std::mem::transmute(x) }
+}
+
+/// Writes a panel of a matrix from rows of floats, `stride` numbers apart.
+///
+/// # Safety
+/// As [`Paired::write_panel`]; the processor has these features.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c")]
+pub(super) unsafe fn write_panel(to: &Paired, panel: usize, from: *const f32, stride: usize) {
+    let column = panel * PANEL_ROWS;
+    let mask = columns(to.cols - column);
+    // SAFETY: rows and columns beyond the matrix are masked.
+    unsafe {
+        let row = |row: usize| match row < to.rows {
+            true => {
+                let x = _mm512_maskz_loadu_ps(mask, from.add(row * stride + column));
+                _mm512_cvtepu16_epi32(std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x)))
+            }
+            false => _mm512_setzero_si512(),
+        };
+        for pair in 0..to.pairs() {
+            let both = _mm512_or_si512(row(2 * pair), _mm512_slli_epi32(row(2 * pair + 1), 16));
+            _mm512_storeu_si512(to.at(panel, pair).cast(), both);
+        }
+    }
+}
+
+/// The first so many of 16 lanes.
+fn columns(count: usize) -> __mmask16 {
+    if count >= PANEL_ROWS { !0 } else { (1 << count) - 1 }
+}
+
+/// [`Paired::add_outer`].
+///
+/// # Safety
+/// As there; the processor has these features.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c")]
+pub(super) unsafe fn outer(dy: &Paired, dy_panel: usize, x: &Paired, panels: (usize, usize), to: *mut f32) {
+    let first = dy_panel * PANEL_ROWS;
+    let count = PANEL_ROWS.min(dy.cols - first);
+    for pair in (0..x.pairs()).step_by(STRETCH) {
+        let pairs = STRETCH.min(x.pairs() - pair);
+        for panel in (panels.0..panels.1).step_by(PANELS) {
+            let across = PANELS.min(panels.1 - panel);
+            for row in (0..count).step_by(ROWS) {
+                let rows = ROWS.min(count - row);
+                // SAFETY: pointers stay inside the matrices.
+                unsafe {
+                    let left = dy.at(dy_panel, pair).add(4 * row);
+                    let to = to.add((first + row) * x.cols + panel * PANEL_ROWS);
+                    let left_columns = x.cols - panel * PANEL_ROWS;
+                    sized!(rows, across, R, P, {
+                        let right = std::array::from_fn(|p| x.at(panel + p, pair).cast_const());
+                        outer_set::<R, P>(left, right, pairs, (to, x.cols, left_columns));
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// `R` columns of dy and `P` panels of x, to a matrix with a stride and so many columns that are left.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c")]
+unsafe fn outer_set<const R: usize, const P: usize>(
+    left: *const u8,
+    right: [*const u8; P],
+    pairs: usize,
+    (to, stride, left_columns): (*mut f32, usize, usize),
+) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        let mut sums = [[_mm512_setzero_ps(); P]; R];
+        add::<R, P, 4, PAIR>(&mut sums, left, right, pairs);
+        for (r, sums) in sums.iter().enumerate() {
+            for (p, sum) in sums.iter().enumerate() {
+                let mask = columns(left_columns - p * PANEL_ROWS);
+                let to = to.add(r * stride + p * PANEL_ROWS);
+                let sum = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, to), *sum);
+                _mm512_mask_storeu_ps(to, mask, sum);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Random, product, random_rows, random_x, shapes};
+    use super::super::{ActivationKind, PackedWeight};
+    use super::*;
+    use crate::isa::Isa;
+    use crate::pool::Pool;
+    use autarky_quant::{DType, dequantize};
+    use half::bf16;
+
+    /// What a number is after rounding.
+    fn rounded(x: f32) -> f64 {
+        f64::from(bf16::from_f32(x).to_f32())
+    }
+
+    #[test]
+    fn products_are_those_of_rounded_numbers() {
+        if !Isa::Avx512.has_bf16_products() {
+            return;
+        }
+        let mut random = Random(41);
+        let pool = Pool::new(1);
+        for (n, k) in shapes(DType::BF16) {
+            for m in [1, 2, 7, 8, 9, 30] {
+                let bytes = random_rows(DType::BF16, n, k, &mut random);
+                let mut w = vec![0.0; n * k];
+                dequantize(DType::BF16, &bytes, &mut w).unwrap();
+                let weight = PackedWeight::pack(DType::BF16, n, k, &[&bytes], &pool).unwrap();
+                let x = random_x(m, k, &mut random);
+                let y = product(Isa::Avx512, &weight, &x, ActivationKind::Bf16);
+                for (i, y) in y.iter().enumerate() {
+                    let terms = (0..k).map(|j| rounded(x[i / n * k + j]) * f64::from(w[i % n * k + j]));
+                    let (sum, size) = terms.fold((0.0, 1e-30), |(s, a), t| (s + t, a + t.abs()));
+                    assert!((f64::from(*y) - sum).abs() <= 1e-5 * size, "{m} rows of [{n}, {k}], number {i}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn outer_products_are_those_of_rounded_numbers() {
+        if !Isa::Avx512.has_bf16_products() {
+            return;
+        }
+        let mut random = Random(42);
+        for (rows, out, inner) in [(1, 1, 1), (5, 16, 48), (64, 21, 70), (1100, 40, 33)] {
+            let (dy, x) = (random_x(rows, out, &mut random), random_x(rows, inner, &mut random));
+            let mut to = vec![0.5f32; out * inner];
+            let paired = |numbers: &[f32], cols: usize, memory: &mut Vec<u64>| {
+                memory.resize(Paired::bytes(rows, cols).unwrap() / 8, 0);
+                // SAFETY: the memory has the bytes, and lives as long as the test; the numbers are the matrix's.
+                unsafe {
+                    let paired = Paired::new(memory.as_mut_ptr().cast(), rows, cols);
+                    (0..paired.panels()).for_each(|p| paired.write_panel(p, numbers.as_ptr(), cols));
+                    paired
+                }
+            };
+            let (mut dy_memory, mut x_memory) = (Vec::new(), Vec::new());
+            let (left, right) = (paired(&dy, out, &mut dy_memory), paired(&x, inner, &mut x_memory));
+            for panel in 0..left.panels() {
+                // SAFETY: both are written; `to` has a row for every column.
+                unsafe { left.add_outer(panel, &right, (0, right.panels()), to.as_mut_ptr()) };
+            }
+            for (i, found) in to.iter().enumerate() {
+                let (o, c) = (i / inner, i % inner);
+                let terms = (0..rows).map(|r| rounded(dy[r * out + o]) * rounded(x[r * inner + c]));
+                let (sum, size) = terms.fold((0.5, 0.5), |(s, a), t| (s + t, a + t.abs()));
+                assert!((f64::from(*found) - sum).abs() <= 1e-5 * size, "[{out}, {inner}] over {rows}: {i}");
+            }
+        }
+    }
+}

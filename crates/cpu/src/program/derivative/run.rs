@@ -1,0 +1,254 @@
+//! Running the tasks of derivatives.
+
+use crate::kernels::backward::Columns;
+use crate::kernels::gemm::Gemm;
+use crate::matmul::Paired;
+
+use super::super::run::Run;
+use super::super::task::{Matrix, Sink};
+use super::{Derivative, Normed, Pairs};
+
+/// Columns of a gradient that a thread takes at a time, and rows.
+const COLUMNS: usize = 64;
+const ROWS: usize = 48;
+/// Panels of 16 columns that a thread takes at a time.
+const PANELS: usize = 6;
+
+impl Run<'_, '_> {
+    pub(in super::super) fn derivative(&self, derivative: &Derivative) {
+        match derivative {
+            Derivative::CrossEntropy { logits, targets, to } => {
+                self.each_row(to, |row, out| {
+                    // SAFETY: the rows are there, and the step was checked for its targets.
+                    unsafe { *out = self.cross_entropy(logits, targets, row, 0.0, std::ptr::null_mut()) };
+                });
+            }
+            Derivative::CrossEntropyBackward { logits, targets, factors, losses, to } => {
+                self.rows(to, |row, out| {
+                    // SAFETY: as above; `out` has the sink's width, which is that of the logits.
+                    unsafe {
+                        let factor = *self.row(factors, row);
+                        let loss = self.cross_entropy(logits, targets, row, factor, out);
+                        if let Some(losses) = losses {
+                            *self.row(losses, row) = loss;
+                        }
+                    }
+                });
+            }
+            Derivative::NormStats { kind, epsilon, from, last, to } => self.each_row(to, |row, out| {
+                for group in 0..from.width / last {
+                    // SAFETY: a row of stats has two numbers for each group of the row.
+                    unsafe {
+                        let x = self.row(from, row).add(group * last);
+                        let (mean, factor) = (self.kernels().norm_stats)(*kind, *epsilon, x, *last);
+                        *out.add(2 * group) = mean;
+                        *out.add(2 * group + 1) = factor;
+                    }
+                }
+            }),
+            Derivative::NormBackward { kind, stats, weight, x, dy, last, to } => {
+                let weight = self.vector(*weight);
+                self.rows(to, |row, out| {
+                    for group in 0..to.width / last {
+                        let at = group * last;
+                        // SAFETY: all rows have the sink's width, and the weight `last` numbers.
+                        unsafe {
+                            let stats = self.row(stats, row).add(2 * group);
+                            let from = (
+                                self.row(x, row).add(at).cast_const(),
+                                weight,
+                                self.row(dy, row).add(at).cast_const(),
+                            );
+                            let normed_by = (*stats, *stats.add(1));
+                            (self.kernels().norm_backward)(*kind, normed_by, from, out.add(at), *last);
+                        }
+                    }
+                });
+            }
+            Derivative::Columns { normed, dy, last, gain, shift } => {
+                self.column_sums(normed.as_ref(), dy, *last, *gain, *shift);
+            }
+            Derivative::Outer { gradient, heads, x, dy } => self.outer(*gradient, *heads, x, dy),
+            Derivative::Operand { from, to, .. } => self.make_operand(from, to),
+            Derivative::Pair { from, to } => {
+                let matrix = self.paired(to);
+                self.worker.for_each(matrix.panels(), 1, |panels| {
+                    for panel in panels {
+                        // SAFETY: the processor has BF16 products, for which this was lowered; the panel is this
+                        // thread's.
+                        unsafe { matrix.write_panel(panel, self.row(from, 0), from.width) };
+                    }
+                });
+            }
+            Derivative::OuterPairs { gradient, x, dy } => {
+                let (x, dy, to) = (self.paired(x), self.paired(dy), self.gradient(*gradient));
+                let across = x.panels().div_ceil(PANELS);
+                self.worker.for_each(across * dy.panels(), 1, |range| {
+                    for i in range {
+                        let (first, panel) = (i / dy.panels() * PANELS, i % dy.panels());
+                        let panels = (first, x.panels().min(first + PANELS));
+                        // SAFETY: as above; the piece is this thread's.
+                        unsafe { dy.add_outer(panel, &x, panels, to) };
+                    }
+                });
+            }
+            Derivative::Embed { gradient, dy } => {
+                let to = self.gradient(*gradient);
+                self.worker.for_each(dy.width, COLUMNS, |columns| {
+                    for (row, token) in self.step.tokens.iter().enumerate() {
+                        // SAFETY: the token is in the table, and the columns are this thread's.
+                        unsafe {
+                            let from = self.row(dy, row).add(columns.start);
+                            let to = to.add(*token as usize * dy.width + columns.start);
+                            (self.kernels().add_scaled)(1.0, from, to, columns.len());
+                        }
+                    }
+                });
+            }
+            Derivative::Widen { from, start, length, last, to } => self.rows(to, |row, out| {
+                for group in 0..to.width / last {
+                    // SAFETY: a row has `last` numbers for each group, of which `length` from `start` are dy's.
+                    unsafe {
+                        let (x, out) = (self.row(from, row).add(group * length), out.add(group * last));
+                        std::ptr::write_bytes(out, 0, *last);
+                        x.copy_to_nonoverlapping(out.add(*start), *length);
+                    }
+                }
+            }),
+            Derivative::Scatter { from, to } => self.scatter(from, to),
+            Derivative::Attention(attention) => self.attention_backward(attention),
+            Derivative::Experts(experts) => self.experts_backward(experts),
+        }
+    }
+
+    fn paired(&self, pairs: &Pairs) -> Paired {
+        // SAFETY: the buffer was planned for as many rows at least.
+        unsafe { Paired::new(self.buffer(pairs.buffer), self.count(pairs.rows), pairs.width) }
+    }
+
+    /// Shares the rows of a matrix among the threads.
+    pub(super) fn each_row(&self, to: &Matrix, make: impl Fn(usize, *mut f32)) {
+        let rows = self.count(to.rows);
+        self.worker.for_each(rows, self.row_grain(rows), |range| {
+            range.for_each(|row| make(row, self.row(to, row)));
+        });
+    }
+
+    /// # Safety
+    /// The row is the step's, and `by` null or good for a row of logits.
+    unsafe fn cross_entropy(
+        &self,
+        logits: &Matrix,
+        targets: &Matrix,
+        row: usize,
+        factor: f32,
+        by: *mut f32,
+    ) -> f32 {
+        // SAFETY: as the caller promises; the step was checked for its targets.
+        unsafe {
+            let target = *self.row(targets, row) as usize;
+            (self.kernels().cross_entropy)(self.row(logits, row), logits.width, target, factor, by)
+        }
+    }
+
+    /// The first number of a weight's gradient.
+    pub(super) fn gradient(&self, weight: usize) -> *mut f32 {
+        self.prepared.gradients[weight]
+            .as_ref()
+            .expect("gradients that tasks add to are there")
+            .start()
+            .cast()
+    }
+
+    fn column_sums(
+        &self,
+        normed: Option<&Normed>,
+        dy: &Matrix,
+        last: usize,
+        gain: Option<usize>,
+        shift: Option<usize>,
+    ) {
+        let pointer = |matrix: Option<Matrix>| matrix.map_or(std::ptr::null_mut(), |m| self.row(&m, 0));
+        let [gain, shift] = [gain, shift].map(|w| w.map_or(std::ptr::null_mut(), |w| self.gradient(w)));
+        self.worker.for_each(last, COLUMNS, |columns| {
+            let sums = Columns {
+                dy: self.row(dy, 0),
+                x: pointer(normed.map(|n| n.x)),
+                stats: pointer(normed.map(|n| n.stats)).cast(),
+                rows: self.count(dy.rows) * (dy.width / last),
+                width: last,
+                columns: (columns.start, columns.len()),
+            };
+            // SAFETY: the matrices have these rows, one after another, and the columns of the gradients are this
+            // thread's.
+            unsafe { (self.kernels().column_sums)(&sums, gain, shift) };
+        });
+    }
+
+    /// Adds Σ dy xᵀ of every head to a gradient `[heads, out, inner]`.
+    fn outer(&self, gradient: usize, heads: usize, x: &Matrix, dy: &Matrix) {
+        let (inner, out) = (x.width / heads, dy.width / heads);
+        let (rows, pieces) = (self.count(dy.rows), self.outer_pieces(inner, out));
+        self.worker.for_each(heads * pieces, 1, |range| {
+            for i in range {
+                let head = i / pieces;
+                // SAFETY: the piece is inside the head's part of the gradient, and this thread's.
+                unsafe {
+                    let to = self.gradient(gradient).add(head * out * inner);
+                    let dys = (self.row(dy, 0).add(head * out).cast_const(), out, dy.width);
+                    let xs = (self.row(x, 0).add(head * inner).cast_const(), inner, x.width);
+                    self.outer_piece(to, dys, xs, rows, i % pieces);
+                }
+            }
+        });
+    }
+
+    /// Pieces of a gradient `[out, inner]`.
+    pub(super) fn outer_pieces(&self, inner: usize, out: usize) -> usize {
+        out.div_ceil(ROWS) * inner.div_ceil(2 * COLUMNS)
+    }
+
+    /// Adds Σ dy xᵀ over some rows to a piece of a gradient. `dy` and `x` are the first row, its numbers, and those to
+    /// the next one.
+    ///
+    /// # Safety
+    /// All rows and the gradient are there, and the piece is this thread's.
+    pub(super) unsafe fn outer_piece(
+        &self,
+        to: *mut f32,
+        (dy, out, dy_stride): (*const f32, usize, usize),
+        (x, inner, x_stride): (*const f32, usize, usize),
+        rows: usize,
+        piece: usize,
+    ) {
+        let across = inner.div_ceil(2 * COLUMNS);
+        let (row, column) = (piece / across * ROWS, piece % across * 2 * COLUMNS);
+        // SAFETY: as the caller promises.
+        unsafe {
+            (self.kernels().gemm)(&Gemm {
+                left: dy.add(row),
+                left_strides: (1, dy_stride),
+                right: x.add(column),
+                right_stride: x_stride,
+                to: to.add(row * inner + column),
+                to_stride: inner,
+                rows: ROWS.min(out - row),
+                cols: (2 * COLUMNS).min(inner - column),
+                inner: rows,
+                add: true,
+            });
+        }
+    }
+
+    fn scatter(&self, from: &Matrix, to: &Sink) {
+        self.rows(to, |row, out| {
+            // SAFETY: `out` and the rows have the sink's width.
+            unsafe {
+                match self.step.outputs.binary_search(&(row as u32)) {
+                    Ok(wanted) => self.row(from, wanted).copy_to_nonoverlapping(out, to.width),
+                    Err(_) => std::ptr::write_bytes(out, 0, to.width),
+                }
+            }
+        });
+    }
+}

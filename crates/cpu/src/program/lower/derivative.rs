@@ -1,0 +1,424 @@
+//! From the nodes of a derivative to tasks.
+
+use autarky_graph::derivative::{Backward, Gradient};
+use autarky_graph::{Attention, CompileError, Experts, Norm, Op, Symbol, WeightId};
+
+use crate::kernels::cache::Layout;
+use crate::kernels::elementwise::Binary;
+use crate::matmul::{ActivationKind, Paired};
+
+use super::super::derivative::{AttentionBackward, Derivative, ExpertsBackward, Hidden, Normed, Pairs};
+use super::super::task::{Grouping, Matrix, Rows, Sink, Task};
+use super::{Form, Lowering, too_large};
+
+/// Logits that are there at a time, about.
+const LOSS_NUMBERS: usize = 16 << 20;
+
+/// The nodes of a loss that is computed a few rows at a time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Loss {
+    /// The product that gives the logits.
+    pub(super) product: usize,
+    /// The cross entropy, and its derivative by the logits.
+    entropy: usize,
+    by_logits: usize,
+    /// What the product's derivatives are computed by, where they are asked for.
+    gradient: Option<usize>,
+    by_x: Option<usize>,
+}
+
+impl Loss {
+    /// The nodes that are computed with the cross entropy.
+    pub(super) fn absorbed(&self) -> impl Iterator<Item = usize> {
+        [Some(self.product), Some(self.by_logits), self.gradient, self.by_x].into_iter().flatten()
+    }
+}
+
+impl Lowering<'_> {
+    /// The weight packed the other way: where it is among the loaded ones.
+    fn transposed(&self, weight: WeightId) -> usize {
+        self.transposed[weight.index()].expect("what a transposed product reads was packed for it")
+    }
+
+    /// The form in which the transpose of a product reads its argument; `None` for other derivatives.
+    pub(super) fn transposed_form(&self, backward: &Backward) -> Option<Form> {
+        let shape = |weight: &WeightId| &self.graph.weight(*weight).shape;
+        let (weight, heads, out) = match backward {
+            Backward::Linear { weight } => (weight, 1, shape(weight)[0]),
+            Backward::HeadLinear { weight } => (weight, shape(weight)[0], shape(weight)[1]),
+            _ => return None,
+        };
+        Some((self.kind_of(self.transposed(*weight)), heads, out))
+    }
+
+    /// The loss, when its logits are a product that nothing else reads: then they need not all be there at once.
+    pub(super) fn find_loss(&self) -> Option<Loss> {
+        let nodes = self.graph.nodes();
+        let entropy = nodes.iter().position(|n| n.op == Op::CrossEntropy)?;
+        let product = nodes[entropy].args[0];
+        let Op::Linear { bias: None, .. } = nodes[product.index()].op else { return None };
+        let readers = |value: usize| -> Vec<usize> {
+            let reads = |n: &autarky_graph::Node| n.args.iter().any(|a| self.root(*a) == value);
+            (0..nodes.len()).filter(|i| reads(&nodes[*i])).collect()
+        };
+        let by_logits = nodes.iter().position(|n| n.op == Op::Backward(Backward::CrossEntropy))?;
+        if readers(product.index()) != [entropy, by_logits] {
+            return None;
+        }
+        let mut loss = Loss { product: product.index(), entropy, by_logits, gradient: None, by_x: None };
+        for reader in readers(by_logits) {
+            match nodes[reader].op {
+                Op::Gradient(Gradient::Linear { weight: Some(_), bias: None }) => {
+                    loss.gradient = Some(reader)
+                }
+                Op::Backward(Backward::Linear { .. }) => loss.by_x = Some(reader),
+                _ => return None,
+            }
+        }
+        Some(loss)
+    }
+
+    /// Whether the gradient of a weight is computed from pairs of rows.
+    fn is_paired(&self, weight: WeightId) -> bool {
+        self.kind(weight) == ActivationKind::Bf16 && self.target.isa.has_bf16_products()
+    }
+
+    /// Finds what products had as arguments whose pairs of rows their weights' gradients read.
+    pub(super) fn find_to_pair(&mut self) {
+        let of_loss = self.loss.and_then(|l| l.gradient);
+        for (index, node) in self.graph.nodes().iter().enumerate() {
+            let Op::Gradient(Gradient::Linear { weight: Some(weight), .. }) = node.op else { continue };
+            if self.is_paired(weight) && Some(index) != of_loss {
+                self.to_pair.insert(self.root(node.args[0]));
+            }
+        }
+    }
+
+    /// Puts pairs of rows together as soon as a value is there: half its bytes, where nothing else keeps it for long.
+    pub(super) fn pair_early(&mut self, index: usize) -> Result<(), CompileError> {
+        match self.values[index] {
+            Some(matrix) if self.to_pair.contains(&index) => {
+                let label = &self.graph.nodes()[index].label;
+                self.pairs(matrix, label).map(|_| ())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Logits, their loss, and what follows of its derivative, a few rows at a time.
+    fn loss(&mut self, loss: Loss) -> Result<(), CompileError> {
+        let graph = self.graph;
+        let logits = &graph.nodes()[loss.product];
+        let Op::Linear { weight, .. } = logits.op else { unreachable!("found as a linear") };
+        let (width, label) = (logits.shape.last(), &logits.label);
+        let x = self.numbers(loss.product, 0);
+        let targets = self.numbers(loss.entropy, 1);
+        let factors = self.numbers(loss.by_logits, 2);
+        let to = self.value(loss.entropy)?;
+        let by_x = loss.by_x.map(|index| self.value(index)).transpose()?;
+        let most = self.most(x.rows).ok_or_else(|| too_large(label))?;
+        let rows = (LOSS_NUMBERS / width).clamp(32, 480);
+        let mut after = None;
+        for first in (0..most).step_by(rows) {
+            let part = |matrix: Matrix| matrix.window(first, rows);
+            let (x, targets, factors, to) = (part(x), part(targets), part(factors), part(to));
+            let form = self.linear_form(weight);
+            let from = self.new_operand(x.rows, form, label)?;
+            self.derive(Derivative::Operand { from: x, to: from, after });
+            let logits = self.matrix(x.rows, width, label)?;
+            self.push(Task::Linear { weight: weight.index(), bias: None, from, add: None, to: logits });
+            // In the place of the logits.
+            let by_logits = self.matrix(x.rows, width, label)?;
+            let mut sink = Sink { width, rows: x.rows, value: Some(by_logits), operands: Vec::new() };
+            let mut by_product = None;
+            if let Some(by_x) = by_x {
+                let weight = self.transposed(weight);
+                let from = self.new_operand(x.rows, (self.kind_of(weight), 1, width), label)?;
+                sink.operands.push(from);
+                by_product = Some(Task::Linear { weight, bias: None, from, add: None, to: part(by_x) });
+            }
+            let (losses, to) = (Some(to), sink);
+            self.derive(Derivative::CrossEntropyBackward { logits, targets, factors, losses, to });
+            by_product.into_iter().for_each(|task| self.push(task));
+            after = Some(by_x.map_or(by_logits.buffer, |m| m.buffer));
+            if loss.gradient.is_some() {
+                self.outer(weight, x, by_logits, label)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the outer products of two matrices to a weight's gradient.
+    fn outer(&mut self, weight: WeightId, x: Matrix, dy: Matrix, what: &str) -> Result<(), CompileError> {
+        let gradient = weight.index();
+        let task = if self.is_paired(weight) {
+            let (x, dy) = (self.pairs(x, what)?, self.pairs(dy, what)?);
+            Derivative::OuterPairs { gradient, x, dy }
+        } else {
+            Derivative::Outer { gradient, heads: 1, x, dy }
+        };
+        self.derive(task);
+        Ok(())
+    }
+
+    /// A matrix with pairs of rows together, made now unless it is there.
+    fn pairs(&mut self, from: Matrix, what: &str) -> Result<Pairs, CompileError> {
+        let key = (from.buffer, from.rows);
+        if let Some(pairs) = self.paired.get(&key) {
+            return Ok(*pairs);
+        }
+        let bytes = self.most(from.rows).and_then(|rows| Paired::bytes(rows, from.width));
+        let to = Pairs { buffer: self.buffer(bytes, what)?, rows: from.rows, width: from.width };
+        self.paired.insert(key, to);
+        self.derive(Derivative::Pair { from, to });
+        Ok(to)
+    }
+
+    fn derive(&mut self, derivative: Derivative) {
+        self.push(Task::Derivative(Box::new(derivative)));
+    }
+
+    pub(super) fn cross_entropy(&mut self, index: usize) -> Result<(), CompileError> {
+        if let Some(loss) = self.loss {
+            return self.loss(loss);
+        }
+        let [logits, targets] = [0, 1].map(|arg| self.numbers(index, arg));
+        let to = self.value(index)?;
+        self.derive(Derivative::CrossEntropy { logits, targets, to });
+        Ok(())
+    }
+
+    pub(super) fn backward(&mut self, index: usize, backward: &Backward) -> Result<(), CompileError> {
+        let node = &self.graph.nodes()[index];
+        let (last, shape) = (node.shape.last(), node.shape.clone());
+        match backward {
+            Backward::Linear { weight } => {
+                let form = self.transposed_form(backward).expect("a product");
+                let from = self.operand(node.args[0], form)?;
+                let (weight, to) = (self.transposed(*weight), self.value(index)?);
+                self.push(Task::Linear { weight, bias: None, from, add: None, to });
+            }
+            Backward::HeadLinear { weight } => {
+                let form = self.transposed_form(backward).expect("a product");
+                let from = self.operand(node.args[0], form)?;
+                let (weight, to) = (self.transposed(*weight), self.value(index)?);
+                self.push(Task::HeadLinear { weight, from, out: shape.last(), to });
+            }
+            Backward::Norm(norm) => {
+                let stats = self.stats(index, norm)?;
+                let [x, dy] = [0, 1].map(|arg| self.numbers(index, arg));
+                let (weight, to) = (Self::vector(norm.weight), self.sink(index)?);
+                self.derive(Derivative::NormBackward { kind: norm.kind, stats, weight, x, dy, last, to });
+            }
+            Backward::Attention(attention) => self.attention_backward(index, attention)?,
+            Backward::Activation(kind) => self.binary(index, Binary::Slope(*kind))?,
+            Backward::Softcap { cap } => self.binary(index, Binary::CapSlope(*cap))?,
+            Backward::Slice { start } => {
+                let length = self.graph.node(node.args[0]).shape.last();
+                let from = self.numbers(index, 0);
+                let to = self.sink(index)?;
+                self.derive(Derivative::Widen { from, start: *start, length, last, to });
+            }
+            Backward::Select => {
+                let from = self.numbers(index, 0);
+                let to = self.sink(index)?;
+                self.derive(Derivative::Scatter { from, to });
+            }
+            Backward::CrossEntropy => {
+                let [logits, targets, factors] = [0, 1, 2].map(|arg| self.numbers(index, arg));
+                let to = self.sink(index)?;
+                self.derive(Derivative::CrossEntropyBackward { logits, targets, factors, losses: None, to });
+            }
+            Backward::Route(route) => {
+                let [logits, by_weights] = [0, 2].map(|arg| self.numbers(index, arg));
+                let routing = self.routings[&self.root(node.args[1])];
+                let (route, to) = (*route, self.sink(index)?);
+                let task = ExpertsBackward::Route { route, logits, routing, by_weights, to };
+                self.derive(Derivative::Experts(task));
+            }
+            Backward::Experts(experts) => self.experts_backward(index, experts)?,
+        }
+        Ok(())
+    }
+
+    pub(super) fn gradient(&mut self, index: usize, gradient: &Gradient) -> Result<(), CompileError> {
+        match gradient {
+            Gradient::Embed { table } => {
+                let dy = self.numbers(index, 0);
+                self.derive(Derivative::Embed { gradient: table.index(), dy });
+            }
+            Gradient::Linear { weight, bias } => {
+                let [x, dy] = [0, 1].map(|arg| self.numbers(index, arg));
+                if let Some(weight) = weight {
+                    let label = &self.graph.nodes()[index].label;
+                    self.outer(*weight, x, dy, label)?;
+                }
+                if let Some(bias) = bias {
+                    self.columns(None, dy, dy.width, (None, Some(*bias)));
+                }
+            }
+            Gradient::HeadLinear { weight } => {
+                let [x, dy] = [0, 1].map(|arg| self.numbers(index, arg));
+                let heads = self.graph.weight(*weight).shape[0];
+                self.derive(Derivative::Outer { gradient: weight.index(), heads, x, dy });
+            }
+            Gradient::Norm(norm) => {
+                let last = self.graph.node(self.graph.nodes()[index].args[0]).shape.last();
+                let [x, dy] = [0, 1].map(|arg| self.numbers(index, arg));
+                let stats = self.stats(index, norm)?;
+                self.columns(Some(Normed { x, stats }), dy, last, (norm.weight, norm.bias));
+            }
+            // Comes with the attention's derivative by its arguments.
+            Gradient::Sinks(_) => {}
+            Gradient::Experts(experts) => {
+                let c = self.chosen(index, experts)?;
+                let parts = [
+                    (experts.gate, c.x, c.hidden.by_gate),
+                    (experts.up, c.x, c.hidden.by_up),
+                    (experts.down, c.hidden.hidden, c.dy),
+                ];
+                for (weight, x, dy) in parts {
+                    let (gradient, grouping) = (weight.index(), c.grouping);
+                    let task = ExpertsBackward::Outer { gradient, grouping, x, dy };
+                    self.derive(Derivative::Experts(task));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn columns(
+        &mut self,
+        normed: Option<Normed>,
+        dy: Matrix,
+        last: usize,
+        (gain, shift): (Option<WeightId>, Option<WeightId>),
+    ) {
+        let (gain, shift) = (Self::vector(gain), Self::vector(shift));
+        self.derive(Derivative::Columns { normed, dy, last, gain, shift });
+    }
+
+    /// What the first argument of a norm's derivative was normed by: found once for all that ask.
+    fn stats(&mut self, index: usize, norm: &Norm) -> Result<Matrix, CompileError> {
+        let value = self.graph.nodes()[index].args[0];
+        let key = (self.root(value), norm.kind, norm.epsilon.to_bits());
+        if let Some((_, stats)) = self.stats.iter().find(|(other, _)| *other == key) {
+            return Ok(*stats);
+        }
+        let shape = &self.graph.node(value).shape;
+        let (last, groups) = (shape.last(), shape.width() / shape.last());
+        let from = self.numbers(index, 0);
+        let to = self.matrix(from.rows, 2 * groups, "norm stats")?;
+        self.stats.push((key, to));
+        self.derive(Derivative::NormStats { kind: norm.kind, epsilon: norm.epsilon, from, last, to });
+        Ok(to)
+    }
+
+    fn attention_backward(&mut self, index: usize, a: &Attention) -> Result<(), CompileError> {
+        let node = &self.graph.nodes()[index];
+        let layout = Layout::of(&self.graph.caches()[a.cache.index()]);
+        let heads = self.graph.node(node.args[0]).shape.features()[0];
+        let [queries, keys, values, dy] = [0, 1, 2, 3].map(|arg| self.numbers(index, arg));
+        let scratch = AttentionBackward::scratch(&layout, &self.limits);
+        self.scratch(scratch.ok_or_else(|| too_large(&node.label))?);
+        let asks =
+            |n: &&autarky_graph::Node| n.op == Op::Gradient(Gradient::Sinks(*a)) && n.args == node.args;
+        let by_sinks = match self.graph.nodes().iter().find(asks) {
+            Some(_) => Some(self.matrix(Rows::each(Symbol::Tokens), heads, &node.label)?),
+            None => None,
+        };
+        let to = self.value(index)?;
+        self.derive(Derivative::Attention(AttentionBackward {
+            layout,
+            heads,
+            scale: a.scale,
+            softcap: a.softcap,
+            window: a.window,
+            sinks: Self::vector(a.sinks),
+            queries,
+            keys,
+            values,
+            dy,
+            to,
+            by_sinks,
+        }));
+        if let Some(by_sinks) = by_sinks {
+            self.columns(None, by_sinks, heads, (None, a.sinks));
+        }
+        Ok(())
+    }
+
+    /// What is needed of the pairs of rows and chosen experts, made now unless it is there.
+    fn chosen(&mut self, index: usize, e: &Experts) -> Result<Chosen, CompileError> {
+        let node = &self.graph.nodes()[index];
+        let key: Vec<usize> = node.args.iter().map(|a| self.root(*a)).chain([e.gate.index()]).collect();
+        if let Some(chosen) = self.chosen.get(&key) {
+            return Ok(*chosen);
+        }
+        let shape = &self.graph.weight(e.gate).shape;
+        let (count, inner, width) = (shape[0], shape[1], shape[2]);
+        let grouping = self.grouping(node.args[1], count, &node.label)?;
+        let pairs = grouping.pairs();
+        let gather = |lowering: &mut Self, arg: usize| -> Result<Matrix, CompileError> {
+            let from = lowering.numbers(index, arg);
+            let to = lowering.matrix(pairs, width, &node.label)?;
+            lowering.derive(Derivative::Experts(ExpertsBackward::Gather { from, grouping, to }));
+            Ok(to)
+        };
+        let (x, dy) = (gather(self, 0)?, gather(self, 2)?);
+        let gate = self.expert_products(e.gate.index(), x, grouping, inner, &node.label)?;
+        let up = self.expert_products(e.up.index(), x, grouping, inner, &node.label)?;
+        let by_hidden = self.expert_products(self.transposed(e.down), dy, grouping, inner, &node.label)?;
+        let mut matrix = |width: usize| self.matrix(pairs, width, &node.label);
+        let hidden = Hidden {
+            hidden: matrix(inner)?,
+            by_gate: matrix(inner)?,
+            by_up: matrix(inner)?,
+            by_weight: matrix(1)?,
+        };
+        self.scratch(inner);
+        let (function, to) = (e.activation, hidden);
+        let task = ExpertsBackward::Hidden { function, gate, up, by_hidden, grouping, to };
+        self.derive(Derivative::Experts(task));
+        let chosen = Chosen { grouping, x, dy, hidden };
+        self.chosen.insert(key, chosen);
+        Ok(chosen)
+    }
+
+    /// The products of each pair's expert with a row of `x`.
+    fn expert_products(
+        &mut self,
+        weight: usize,
+        x: Matrix,
+        grouping: Grouping,
+        width: usize,
+        what: &str,
+    ) -> Result<Matrix, CompileError> {
+        let from = self.new_operand(x.rows, (self.kind_of(weight), 1, x.width), what)?;
+        self.push(Task::Operand { from: x, to: from });
+        let to = self.matrix(x.rows, width, what)?;
+        self.push(Task::ExpertsDown { weight, from, grouping, to });
+        Ok(to)
+    }
+
+    fn experts_backward(&mut self, index: usize, e: &Experts) -> Result<(), CompileError> {
+        let label = &self.graph.nodes()[index].label;
+        let Chosen { grouping, x, hidden, .. } = self.chosen(index, e)?;
+        let (gate, up) = (self.transposed(e.gate), self.transposed(e.up));
+        let by_gate = self.expert_products(gate, hidden.by_gate, grouping, x.width, label)?;
+        let by_up = self.expert_products(up, hidden.by_up, grouping, x.width, label)?;
+        let (parts, by_weights, to) = ([by_gate, by_up], hidden.by_weight, self.value(index)?);
+        let task = ExpertsBackward::Combine { parts, by_weights, grouping, to };
+        self.derive(Derivative::Experts(task));
+        Ok(())
+    }
+}
+
+/// What the derivatives of experts by their arguments and by their weights share, of every pair.
+#[derive(Clone, Copy)]
+pub(super) struct Chosen {
+    grouping: Grouping,
+    x: Matrix,
+    dy: Matrix,
+    hidden: Hidden,
+}
