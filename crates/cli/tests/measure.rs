@@ -152,6 +152,23 @@ fn bench_says_how_fast_and_how_large() {
 }
 
 #[test]
+fn bench_times_steps_of_training() {
+    let config = folder("llama").join("config.json");
+    let common =
+        args!["bench", "--train", config, "--sequences", "2", "--prompt", "9", "--rounds", "2", "--no-peak"];
+    let json = autarky(common.iter().cloned().chain(args!["--json"])).json();
+    assert_eq!(json["train_rounds"].as_array().unwrap().len(), 2);
+    assert!(json["train_tokens_per_second"].as_f64().unwrap() > 0.0, "{json}");
+    // As many nats as guessing among the vocabulary costs, about.
+    let loss = json["losses"][0].as_f64().unwrap();
+    assert!((1.0..10.0).contains(&loss), "{json}");
+    let text = autarky(common).ok();
+    assert!(text.contains("tokens/s") && text.contains("2 x 9 tokens a step"), "{text}");
+    assert!(autarky(args!["bench", "--train", "20m"]).fails(3).contains("--train takes 15m, 110m"));
+    assert!(autarky(args!["bench", "--train", "15m", "--depth", "4"]).fails(2).contains("--depth"));
+}
+
+#[test]
 fn bench_runs_a_round_for_each_line_that_it_reads() {
     let flags = args![
         "bench",

@@ -220,7 +220,9 @@ pub(crate) struct QuantizeArgs {
 Examples:
   autarky bench model.gguf
   autarky bench model.gguf --prompt 2048 --generate 128 --depth 4096
-  autarky bench model.gguf --sequences 8 --json")]
+  autarky bench model.gguf --sequences 8 --json
+  autarky bench --train 15m                  # steps of training a Llama of 15 million parameters, 16 x 256 tokens
+  autarky bench --train config.json --sequences 4 --prompt 512")]
 pub(crate) struct BenchArgs {
     /// A GGUF file, or a Hugging Face folder
     pub(crate) model: PathBuf,
@@ -259,6 +261,11 @@ pub(crate) struct BenchArgs {
     /// Skip measuring the machine's memory bandwidth and peak arithmetic
     #[arg(long)]
     pub(crate) no_peak: bool,
+
+    /// Time steps of training instead, with made-up weights and tokens: AdamW, BF16 products with 32-bit sums. MODEL is
+    /// then 15m or 110m (Llamas of as many parameters), or a config.json for --sequences of --prompt tokens
+    #[arg(long, conflicts_with_all = ["generate", "depth", "chunk", "kv", "turns"])]
+    pub(crate) train: bool,
 
     /// Run a round for each line of standard input, and print one line of JSON for each: for programs that let engines
     /// take turns

@@ -3,6 +3,7 @@
 mod limits;
 mod machine;
 mod rounds;
+mod train;
 mod turns;
 
 use anyhow::Result;
@@ -26,6 +27,9 @@ const RESIDENT_SLACK: u64 = 200 << 20;
 
 pub(super) fn run(args: &BenchArgs) -> Result<()> {
     check(args)?;
+    if args.train {
+        return train::run(args);
+    }
     let model = load::model(&args.model)?;
     let cache = load::cache_dtype(&model, args.kv);
     let options = options(args, cache);
@@ -198,6 +202,11 @@ pub(super) struct Measured {
 /// Runs the benchmark of `args` and measures the machine beside it.
 pub(super) fn measure(args: &BenchArgs) -> Result<Measured> {
     check(args)?;
+    if args.train {
+        return Err(
+            Usage("--train: forecasts are of prefill and decode here; see bench --train".to_owned()).into()
+        );
+    }
     let model = load::model(&args.model)?;
     let cache = load::cache_dtype(&model, args.kv);
     let options = options(args, cache);
