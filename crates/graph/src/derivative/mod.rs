@@ -27,27 +27,29 @@ pub const FACTORS: usize = 1;
 /// Every sequence of a step begins at position 0. The step's inputs are [`TARGETS`] and [`FACTORS`]; a graph that has
 /// inputs of its own gives `None`.
 pub fn training(graph: &Graph, trained: impl Fn(&WeightSpec) -> bool) -> Option<Graph> {
-    if graph.nodes.iter().any(|n| matches!(n.op, Op::Input { .. })) {
-        return None;
-    }
+    let mut derivation = Derivation::of(graph, trained)?;
     let logits = *graph.outputs.first()?;
-    let weights = graph.weights.iter().enumerate();
-    let trained = weights.filter(|(_, spec)| trained(spec)).map(|(i, _)| WeightId(i)).collect();
-    let mut derivation = Derivation {
-        graph: Graph { outputs: Vec::new(), ..graph.clone() },
-        trained,
-        needed: Vec::new(),
-        derivatives: vec![None; graph.nodes.len()],
-        label: String::new(),
-    };
-    derivation.find_needed();
-    let dy = derivation.loss(logits);
+    let [targets, factors] = [TARGETS, FACTORS].map(|slot| derivation.given(logits, slot));
+    derivation.loss(logits, targets);
+    let shape = derivation.shape(logits).clone();
+    let by_logits = Op::Backward(Backward::CrossEntropy);
+    let dy = derivation.push(by_logits, &[logits, targets, factors], shape);
     derivation.add(logits, dy);
     for index in (0..graph.nodes.len()).rev() {
         if let Some(dy) = derivation.derivatives[index] {
             derivation.differentiate(ValueId(index), dy);
         }
     }
+    Some(derivation.graph)
+}
+
+/// The graph that computes the losses of [`training`] and nothing else, from the input [`TARGETS`]: to tell how well a model
+/// does.
+pub fn losses(graph: &Graph) -> Option<Graph> {
+    let mut derivation = Derivation::of(graph, |_| false)?;
+    let logits = *graph.outputs.first()?;
+    let targets = derivation.given(logits, TARGETS);
+    derivation.loss(logits, targets);
     Some(derivation.graph)
 }
 
@@ -62,6 +64,24 @@ struct Derivation {
 }
 
 impl Derivation {
+    /// Of a graph that has no inputs of its own.
+    fn of(graph: &Graph, trained: impl Fn(&WeightSpec) -> bool) -> Option<Derivation> {
+        if graph.nodes.iter().any(|n| matches!(n.op, Op::Input { .. })) {
+            return None;
+        }
+        let weights = graph.weights.iter().enumerate();
+        let trained = weights.filter(|(_, spec)| trained(spec)).map(|(i, _)| WeightId(i)).collect();
+        let mut derivation = Derivation {
+            graph: Graph { outputs: Vec::new(), ..graph.clone() },
+            trained,
+            needed: Vec::new(),
+            derivatives: vec![None; graph.nodes.len()],
+            label: "loss".to_owned(),
+        };
+        derivation.find_needed();
+        Some(derivation)
+    }
+
     fn find_needed(&mut self) {
         for node in &self.graph.nodes {
             let own = node.op.weights().iter().any(|w| self.trained.contains(w));
@@ -70,22 +90,21 @@ impl Derivation {
         }
     }
 
-    /// Adds the loss of `logits`, which is the graph's output, and gives the derivative by the logits.
-    fn loss(&mut self, logits: ValueId) -> ValueId {
-        "loss".clone_into(&mut self.label);
+    /// What a step gives with every token, for the rows of `logits`.
+    fn given(&mut self, logits: ValueId, slot: usize) -> ValueId {
         let row = |rows| Shape::new(rows, [1]);
-        let rows = self.shape(logits).rows();
-        let [targets, factors] = [TARGETS, FACTORS].map(|slot| {
-            let given = self.push(Op::Input { slot }, &[], row(Symbol::Tokens));
-            match rows {
-                Symbol::Outputs => self.push(Op::Select, &[given], row(rows)),
-                _ => given,
-            }
-        });
-        let loss = self.push(Op::CrossEntropy, &[logits, targets], row(rows));
+        let given = self.push(Op::Input { slot }, &[], row(Symbol::Tokens));
+        match self.shape(logits).rows() {
+            Symbol::Outputs => self.push(Op::Select, &[given], row(Symbol::Outputs)),
+            _ => given,
+        }
+    }
+
+    /// Makes the loss of `logits` the graph's output.
+    fn loss(&mut self, logits: ValueId, targets: ValueId) {
+        let shape = Shape::new(self.shape(logits).rows(), [1]);
+        let loss = self.push(Op::CrossEntropy, &[logits, targets], shape);
         self.graph.outputs = vec![loss];
-        let shape = self.shape(logits).clone();
-        self.push(Op::Backward(Backward::CrossEntropy), &[logits, targets, factors], shape)
     }
 
     fn shape(&self, value: ValueId) -> &Shape {
