@@ -35,6 +35,12 @@ impl ByteAlphabet {
         Self { bytes }
     }
 
+    /// The alphabet's characters by code point, each with its byte: the order in which vocabularies list them.
+    pub(crate) fn in_order(&self) -> impl Iterator<Item = (char, u8)> {
+        let known = |(code, byte): (u32, Option<u8>)| Some((char::from_u32(code)?, byte?));
+        (0..).zip(self.bytes).filter_map(known)
+    }
+
     /// The byte that `c` stands for.
     pub(crate) fn byte(&self, c: char) -> Option<u8> {
         self.bytes.get(c as usize).copied().flatten()

@@ -134,7 +134,7 @@ pub enum TokenizerError {
         /// What is wrong with it.
         problem: String,
     },
-    /// A file that could not be read.
+    /// A file that could not be read or written.
     #[error("{file}: {source}")]
     Io {
         /// The file's path.
@@ -148,7 +148,8 @@ pub enum TokenizerError {
         /// What is wrong with it.
         problem: &'static str,
     },
-    /// A setting that this crate does not implement; ignoring it would give other tokens.
+    /// A setting that this crate does not implement, or that the form cannot say; ignoring it would give other
+    /// tokens.
     #[error("{file}: `{field}` is {value}, which is not supported")]
     Unsupported {
         /// The file's name.

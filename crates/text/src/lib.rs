@@ -9,12 +9,15 @@
 //! 4. `bpe`, `sentencepiece`, `unigram`, `wordpiece`: each piece becomes tokens;
 //! 5. `stream`: tokens become characters again, never half of one.
 //!
+//! A [`Learner`] makes a [`Spec`] from text instead (`learn`); `hugging_face` and `gguf` write one as well as
+//! read it.
+//!
 //! [`ChatTemplate`] turns conversations into text, with an interpreter of its own (`jinja`) that bounds what
 //! a template may cost; [`ChatFormat`] makes prompts of it that nobody can forge. [`AnswerParser`] takes apart what
 //! the model answers: content, reasoning and calls of tools.
 //!
 //! Vocabularies, patterns, templates and texts come from outside: whatever is wrong with them is a
-//! [`TokenizerError`], never a panic, and no text takes more than O(n log n) time.
+//! [`TokenizerError`], never a panic, and no text takes more than O(n log n) time to encode.
 
 #![cfg_attr(
     not(test),
@@ -32,6 +35,7 @@ mod gguf;
 mod hash;
 mod hugging_face;
 mod jinja;
+mod learn;
 mod merge;
 mod merges_to_scores;
 mod normalizer;
@@ -58,6 +62,7 @@ pub use chat::{
 pub use error::TokenizerError;
 pub use hugging_face::HuggingFaceFiles;
 pub use jinja::DateTime;
+pub use learn::{LearnError, LearnOptions, Learner};
 pub use pipeline::Pipeline;
 pub use spec::{Model, Spec, SpecialIds, TokenType};
 pub use stream::StreamDecoder;

@@ -138,6 +138,22 @@ fn gguf_metadata_keeps_the_ids() {
 }
 
 #[test]
+fn written_files_keep_the_ids() {
+    let vectors = vectors();
+    for name in ["gpt2", "llama3", "qwen2", "tekken", "deepseek_v3", "deepseek_coder", "smollm"] {
+        let files = spec(name).to_hugging_face_files().unwrap_or_else(|error| panic!("{name}: {error}"));
+        let tokenizer = Tokenizer::new(&Spec::from_hugging_face_files(&files).unwrap()).unwrap();
+        for (text, ids) in vectors.texts.iter().zip(&vectors.tokenizers[name].ids) {
+            assert_eq!(tokenizer.encode(text, BOTH).unwrap(), *ids, "{name}: {text:?}");
+        }
+    }
+    for name in ["gpt2_prefix_space", "behaviors", "unigram", "llama2", "bert_cased"] {
+        let error = spec(name).to_hugging_face_files().unwrap_err();
+        assert!(matches!(error, TokenizerError::Unsupported { .. }), "{name}: {error}");
+    }
+}
+
+#[test]
 fn what_gguf_cannot_say_is_refused() {
     for name in ["gpt2_prefix_space", "behaviors", "unigram"] {
         let error = spec(name).to_gguf(&mut Metadata::new()).unwrap_err();

@@ -1,13 +1,14 @@
-//! Tokenizers in a Hugging Face folder: `tokenizer.json` and the files beside it.
+//! Tokenizers in a Hugging Face folder, read and written: `tokenizer.json` and the files beside it.
 //!
 //! `tokenizer.json` says how text becomes ids (`steps` reads its pipeline, `vocabulary` its tokens);
 //! `tokenizer_config.json`, `special_tokens_map.json` and `generation_config.json` say which tokens begin and
-//! end a text, and the chat template may stand in a file of its own.
+//! end a text, and the chat template may stand in a file of its own. `write` gives the same files.
 
 mod bounded;
 mod fields;
 mod steps;
 mod vocabulary;
+mod write;
 
 use std::io::Read;
 use std::path::Path;
