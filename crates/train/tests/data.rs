@@ -479,3 +479,74 @@ fn paths_that_are_no_training_data_are_refused_by_name() {
     };
     assert!(matches!(read(&file, &ReadOptions::default()), Err(DataError::NotAFile { .. })));
 }
+
+fn table(name: &str) -> Vec<u8> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    std::fs::read(folder.join(name)).expect("a fixture")
+}
+
+#[test]
+fn rows_of_tables_are_records() {
+    let chat = |question: &str, answer: &str| {
+        said(json!([{"role": "user", "content": question}, {"role": "assistant", "content": answer}]))
+    };
+    let rows = sound(plain(Format::Parquet, table("chat.snappy.parquet")));
+    let wanted = [
+        (At::Row(1), chat("Hi", "Hello")),
+        (At::Row(2), chat("Add 1 and 2.", "3")),
+        (At::Row(3), text("plain")),
+    ];
+    assert_eq!(rows, wanted);
+    for name in ["text.zstd.parquet", "text.gzip.parquet"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
+        let found = find(&[path]).expect("a file");
+        let mut rows: Vec<_> = read(&found.files[0], &ReadOptions::default()).expect("opens").collect();
+        let problem = rows.pop().expect("four rows").expect_err("the last one has no text");
+        assert_eq!(problem.place.at, At::Row(4));
+        assert!(
+            problem.to_string().contains("text.")
+                && problem.to_string().contains(", row 4: the fields (none)")
+        );
+        let wanted = [(At::Row(1), text("one")), (At::Row(2), text("zwei")), (At::Row(3), text("三"))];
+        assert_eq!(sound(rows), wanted);
+    }
+}
+
+#[test]
+fn tables_that_are_not_read_say_why() {
+    let (at, what) = fault(Format::Parquet, table("other.parquet"));
+    assert_eq!((at, what), (At::Row(1), Fault::UnknownShape { fields: "id".into() }));
+    let (at, what) = fault(Format::Parquet, table("text.brotli.parquet"));
+    assert_eq!(at, At::Row(1));
+    assert!(what.to_string().contains("BROTLI compression is not read"), "{what}");
+    for bytes in [b"PAR1".to_vec(), b"no table at all".to_vec(), table("other.parquet")[..100].to_vec()] {
+        assert!(matches!(fault(Format::Parquet, bytes).1, Fault::Parquet { .. }));
+    }
+    assert_eq!(fault(Format::Parquet, ""), (At::File, Fault::EmptyFile));
+    let options = ReadOptions { longest_line: 4, ..ReadOptions::default() };
+    let items = records(Format::Parquet, Compression::None, table("chat.snappy.parquet"), &options);
+    assert!(items.iter().all(|i| matches!(i, Err(p) if p.what == Fault::TooLong { limit: 4 })), "{items:?}");
+    assert_eq!(items.len(), 3);
+}
+
+#[test]
+fn a_damaged_table_is_read_or_a_problem() {
+    for name in ["chat.snappy.parquet", "text.zstd.parquet", "text.gzip.parquet"] {
+        let sound = table(name);
+        for at in 0..sound.len() {
+            for damage in [0x01, 0x80, 0xff] {
+                let mut bytes = sound.clone();
+                bytes[at] ^= damage;
+                let file = DataFile {
+                    path: Arc::from(Path::new("data")),
+                    format: Format::Parquet,
+                    compression: Compression::None,
+                    bytes: bytes.len() as u64,
+                };
+                let items = read_from(Box::new(Cursor::new(bytes)), &file, &ReadOptions::default());
+                // A damaged count of rows may promise any number of them.
+                assert!(items.take(10_000).count() > 0);
+            }
+        }
+    }
+}

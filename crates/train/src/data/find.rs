@@ -8,7 +8,8 @@ use std::sync::Arc;
 use super::problem::DataError;
 
 /// The endings that are read, for messages.
-pub(super) const KNOWN: &str = ".txt, .md, .jsonl, .ndjson and .json, each also as .gz and .zst";
+pub(super) const KNOWN: &str =
+    ".txt, .md, .jsonl, .ndjson and .json, each also as .gz and .zst, and .parquet";
 
 /// How records lie in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub enum Format {
     JsonLines,
     /// An array of objects, or objects one after another.
     Json,
+    /// A table with a record a row.
+    Parquet,
 }
 
 /// How a file is compressed.
@@ -77,13 +80,6 @@ fn ending(path: &Path) -> Ending {
     let compression = match last {
         "gz" => Compression::Gzip,
         "zst" => Compression::Zstd,
-        "parquet" => {
-            return Ending::Refused {
-                form: "Parquet",
-                remedy: "write it as JSON Lines, for example with pandas: read_parquet(..).to_json(.., \
-                         orient=\"records\", lines=True)",
-            };
-        }
         "xz" => {
             return Ending::Refused {
                 form: "xz",
@@ -105,6 +101,8 @@ fn ending(path: &Path) -> Ending {
     match format {
         "txt" | "md" => Ending::Known(Format::Text, compression),
         "jsonl" | "ndjson" => Ending::Known(Format::JsonLines, compression),
+        // It is compressed inside.
+        "parquet" if compression == Compression::None => Ending::Known(Format::Parquet, compression),
         "json" => Ending::Known(Format::Json, compression),
         _ => Ending::Unknown,
     }

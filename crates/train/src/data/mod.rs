@@ -5,7 +5,8 @@
 //! `shapes` what the fields of a record mean · `problem` what can be wrong, and where.
 //!
 //! Files are taken as hostile and as large as they like: they are read as a stream, and what is in memory at any time is
-//! bounded by [`ReadOptions::longest_line`] and not by a size that a file states. A broken record is a [`Problem`] that
+//! bounded by [`ReadOptions::longest_line`] (for Parquet, by a page of each column that is read), and not by a size that a
+//! file states. A broken record is a [`Problem`] that
 //! names its place; the records behind it are read all the same where the format allows that.
 
 #![cfg_attr(
@@ -15,6 +16,7 @@
 
 mod find;
 mod json;
+mod parquet;
 mod problem;
 mod shapes;
 mod source;
@@ -25,6 +27,7 @@ use std::fs::File;
 use std::io::Read;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::Value;
 
 pub use find::{Compression, DataFile, Format, Found, find};
@@ -32,6 +35,7 @@ pub use problem::{At, DataError, Fault, Place, Problem, Problems};
 pub use shapes::Shape;
 
 use json::{JsonElements, JsonLines};
+use parquet::Rows;
 use source::Lines;
 use text::{Documents, PIECE, piece_end};
 
@@ -80,7 +84,8 @@ pub struct ReadOptions {
     pub text_field: Option<String>,
     /// A line of a text file that equals one of these ends a document; it belongs to none.
     pub separators: Vec<String>,
-    /// The longest line of a JSON Lines file, and the longest element of a JSON file, in bytes.
+    /// The longest line of a JSON Lines file, the longest element of a JSON file, and the most text of a row of a Parquet
+    /// file, in bytes.
     pub longest_line: usize,
 }
 
@@ -104,26 +109,48 @@ pub fn read(file: &DataFile, options: &ReadOptions) -> Result<Records, DataError
     // Before it is opened: opening a pipe waits for a writer.
     find::regular(&file.path, &std::fs::metadata(&file.path).map_err(io)?)?;
     let opened = File::open(&file.path).map_err(io)?;
+    // A file of no bytes is empty, as in any other format.
+    if file.format == Format::Parquet && opened.metadata().map_err(io)?.len() > 0 {
+        let rows = Rows::new(opened, options.text_field.clone(), options.longest_line);
+        return Ok(Records::new(Source::Values(Box::new(rows)), file, options));
+    }
     Ok(read_from(Box::new(opened), file, options))
 }
 
-/// Records of bytes that come from elsewhere. `file` says what they are and which name problems give them.
+/// Records of bytes that come from elsewhere. `file` says what they are and which name problems give them. A table is not
+/// read as a stream: its bytes are held, at most 64 MiB of them.
 pub fn read_from(bytes: Box<dyn Read + Send>, file: &DataFile, options: &ReadOptions) -> Records {
-    let lines = Lines::new(bytes, file.compression);
+    let limit = options.longest_line;
     let source = match file.format {
-        Format::Text => Source::Text(Documents::new(lines, &options.separators, PIECE)),
-        Format::JsonLines => Source::Values(Box::new(JsonLines::new(lines, options.longest_line))),
-        Format::Json => Source::Values(Box::new(JsonElements::new(lines, options.longest_line))),
+        Format::Parquet => {
+            let mut held = Vec::new();
+            match bytes.take(LARGEST_TABLE).read_to_end(&mut held) {
+                Ok(0) => Source::Values(Box::new(std::iter::empty())),
+                Ok(_) => {
+                    Source::Values(Box::new(Rows::new(Bytes::from(held), options.text_field.clone(), limit)))
+                }
+                Err(e) => {
+                    let fault = Fault::Io { reason: e.to_string() };
+                    Source::Values(Box::new(std::iter::once(Err((At::File, fault)))))
+                }
+            }
+        }
+        Format::Text => {
+            let lines = Lines::new(bytes, file.compression);
+            Source::Text(Documents::new(lines, &options.separators, PIECE))
+        }
+        Format::JsonLines => {
+            Source::Values(Box::new(JsonLines::new(Lines::new(bytes, file.compression), limit)))
+        }
+        Format::Json => {
+            Source::Values(Box::new(JsonElements::new(Lines::new(bytes, file.compression), limit)))
+        }
     };
-    Records {
-        source,
-        file: file.path.clone(),
-        text_field: options.text_field.clone(),
-        rest: None,
-        shapes: BTreeMap::new(),
-        items: 0,
-    }
+    Records::new(source, file, options)
 }
+
+/// The most bytes of a table that is not in a file.
+const LARGEST_TABLE: u64 = 64 << 20;
 
 /// What a reader of one format gives: something and where it begins, or what is wrong there.
 type Item<T> = Result<(At, T), (At, Fault)>;
@@ -146,6 +173,17 @@ pub struct Records {
 }
 
 impl Records {
+    fn new(source: Source, file: &DataFile, options: &ReadOptions) -> Records {
+        Records {
+            source,
+            file: file.path.clone(),
+            text_field: options.text_field.clone(),
+            rest: None,
+            shapes: BTreeMap::new(),
+            items: 0,
+        }
+    }
+
     /// How many records of each shape there were until now: more than one shape may be a mistake. A document counts once.
     pub fn shapes(&self) -> &BTreeMap<Shape, u64> {
         &self.shapes

@@ -143,6 +143,9 @@ pub enum Fault {
     /// The file cannot be decompressed from here on. Ends the file.
     #[error("the {compression} data breaks here: {reason}; get the file again")]
     Corrupt { compression: Compression, reason: String },
+    /// The table cannot be read from here on. Ends the file.
+    #[error("the Parquet data cannot be read: {reason}; get the file again, or write it as JSON Lines")]
+    Parquet { reason: String },
     /// The operating system could not read on. Ends the file.
     #[error("cannot be read on: {reason}; check the disk")]
     Io { reason: String },
@@ -164,6 +167,7 @@ impl Fault {
             Fault::NoAnswer { .. } => "no assistant message",
             Fault::EmptyFile => "empty file",
             Fault::Corrupt { .. } => "corrupt compressed data",
+            Fault::Parquet { .. } => "unreadable Parquet",
             Fault::Io { .. } => "unreadable",
         }
     }

@@ -26,6 +26,27 @@ pub enum Shape {
     Preference,
 }
 
+/// The fields that shapes are told by and made of: the columns of a table that are read.
+pub(super) const FIELDS: [&str; 17] = [
+    "messages",
+    "conversations",
+    "tools",
+    "system",
+    "instruction",
+    "input",
+    "context",
+    "prompt",
+    "question",
+    "output",
+    "response",
+    "completion",
+    "answer",
+    "chosen",
+    "rejected",
+    "text",
+    "content",
+];
+
 const ANSWERS: [&str; 4] = ["output", "response", "completion", "answer"];
 
 /// The most fields, and the most characters of each, that a message names.
@@ -66,7 +87,7 @@ pub(super) fn recognise(value: Value, text_field: Option<&str>) -> Result<(Shape
     if let Some(name) = ["text", "content"].into_iter().find(|name| has(name)) {
         return Ok((Shape::Text, text(&mut fields, name)?));
     }
-    Err(Fault::UnknownShape { fields: names(&fields) })
+    Err(Fault::UnknownShape { fields: names(fields.keys().map(String::as_str)) })
 }
 
 fn text(fields: &mut Object, name: &str) -> Result<Content, Fault> {
@@ -260,10 +281,11 @@ fn kind(value: &Value) -> &'static str {
 }
 
 /// Names of fields for a message: they come from the file, so there may be many, and they may have anything in them.
-fn names(fields: &Object) -> String {
+pub(super) fn names<'a>(all: impl Iterator<Item = &'a str>) -> String {
     let (most, _) = NAMED;
-    let mut names: Vec<String> = fields.keys().take(most).map(|name| shortened(name)).collect();
-    match fields.len().saturating_sub(most) {
+    let mut all = all;
+    let mut names: Vec<String> = all.by_ref().take(most).map(shortened).collect();
+    match all.count() {
         0 if names.is_empty() => names.push("none".into()),
         0 => {}
         more => names.push(format!("{more} more")),

@@ -155,7 +155,7 @@ impl<R: BufRead> Read for Gzip<R> {
 }
 
 /// The frames of a Zstandard file, one after another.
-struct Zstd<R> {
+pub(super) struct Zstd<R> {
     source: R,
     decoder: FrameDecoder,
     /// A frame has begun whose end was not reached.
@@ -163,7 +163,7 @@ struct Zstd<R> {
 }
 
 impl<R: BufRead> Zstd<R> {
-    fn new(source: R) -> Zstd<R> {
+    pub(super) fn new(source: R) -> Zstd<R> {
         let mut decoder = FrameDecoder::new();
         decoder.set_max_window_size(LARGEST_WINDOW);
         Zstd { source, decoder, inside: false }
