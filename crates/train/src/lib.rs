@@ -7,6 +7,7 @@
 //! It knows graphs and devices only through [`autarky_graph`]'s seam, and no HTTP.
 
 pub mod adamw;
+pub mod data;
 mod parallel;
 pub mod trainer;
 
