@@ -57,7 +57,8 @@ pub use answer::{
     ToolCall,
 };
 pub use chat::{
-    ChatError, ChatFormat, ChatTemplate, Conversation, Fault, Message, Prompt, RenderOptions, TemplateError,
+    ChatError, ChatFormat, ChatTemplate, Conversation, Fault, Lesson, Message, Prompt, RenderOptions,
+    TemplateError,
 };
 pub use error::TokenizerError;
 pub use hugging_face::HuggingFaceFiles;

@@ -19,6 +19,9 @@ pub enum ChatError {
     /// The conversation has no messages.
     #[error("the conversation has no messages")]
     NoMessages,
+    /// The conversation has no answer that could be learned.
+    #[error("the conversation has no message of the assistant: there is nothing to learn")]
+    NoAnswer,
     /// A message's role is none that conversations have.
     #[error("message {message}: unknown role `{role}`; known: {known}", known = known.join(", "))]
     UnknownRole {
@@ -81,6 +84,7 @@ impl ChatError {
             Self::Template { fault, .. } => *fault,
             Self::CannotContinue => Fault::Model,
             Self::NoMessages
+            | Self::NoAnswer
             | Self::UnknownRole { .. }
             | Self::Content { .. }
             | Self::UnsupportedPart { .. }

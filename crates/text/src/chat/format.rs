@@ -113,6 +113,11 @@ impl ChatFormat {
     /// # Errors
     /// Whatever is wrong with the conversation or the template; [`ChatError::fault`] tells which.
     pub fn prompt(&self, conversation: &Conversation<'_>) -> Result<Prompt, ChatError> {
+        self.written(conversation, true)
+    }
+
+    /// The conversation, and where `asks` says so the beginning of an answer to it.
+    pub(super) fn written(&self, conversation: &Conversation<'_>, asks: bool) -> Result<Prompt, ChatError> {
         if conversation.messages.is_empty() {
             return Err(ChatError::NoMessages);
         }
@@ -125,7 +130,7 @@ impl ChatFormat {
             self.guard.hide(&mut [&mut messages, &mut tools, &mut variables], self.template.source())?;
         let begun = if conversation.continue_last { Some(mark_end(&mut messages, &marks)?) } else { None };
         let options = RenderOptions {
-            add_generation_prompt: begun.is_none(),
+            add_generation_prompt: asks && begun.is_none(),
             tools: conversation.tools.is_some().then_some(tools),
             extra: match variables {
                 Json::Object(variables) => variables,
@@ -148,6 +153,11 @@ impl ChatFormat {
             tokens: tokens.map_err(|source| ChatError::Tokens { source })?,
             text: marks.restore(&text),
         })
+    }
+
+    /// Whether a token ends an answer.
+    pub(super) fn ends_answer(&self, token: u32) -> bool {
+        self.tokenizer.is_eog(token)
     }
 
     /// Whose fault it is that the template failed.
