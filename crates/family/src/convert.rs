@@ -19,6 +19,7 @@ use crate::families::Family;
 use crate::gguf;
 use crate::model::Model;
 use crate::rope::{RopeConfig, RopeScaling};
+use crate::turned::TurnedRows;
 
 /// How to write a model.
 #[derive(Clone, Debug, Default)]
@@ -106,6 +107,23 @@ pub fn convert_llama2c(
     let weights = Llama2c(checkpoint);
     let conversion = Conversion { file: path, family, config: &config, graph: &graph, weights: &weights };
     conversion.write(out.as_ref(), Metadata::new(), options, progress)
+}
+
+/// Writes a model whose weights are not those of a file, such as one in training, to the GGUF file `out`.
+///
+/// # Errors
+/// As [`convert`].
+pub fn convert_weights(
+    config: &Config,
+    graph: &Graph,
+    weights: &dyn Weights,
+    out: impl AsRef<Path>,
+    options: &Options,
+) -> Result<Written, FamilyError> {
+    let out = out.as_ref();
+    let family = crate::families::of(config);
+    let conversion = Conversion { file: out, family, config, graph, weights };
+    conversion.write(out, Metadata::new(), options, &mut |_| {})
 }
 
 /// The sizes of a llama2.c model. Its code fixes ε and θ, and neighbours make a rotated pair.
@@ -329,16 +347,8 @@ impl Conversion<'_> {
 
     /// Which rows of the weight turn, when the checkpoint pairs halves where the family's GGUF files pair neighbours.
     fn turned_rows(&self, weight: &str) -> Option<TurnedRows> {
-        let c = self.config;
-        if (c.rope.pairing, self.family.gguf_pairing) != (Pairing::Halves, Pairing::Adjacent) {
-            return None;
-        }
-        let stem = weight.strip_prefix("blk.")?.split('.').nth(1)?;
-        let rows = |head, start| Some(TurnedRows { head, start, rotated: c.rope.rotated });
-        match (stem, c.latent) {
-            ("attn_q" | "attn_k", None) => rows(c.head_width, 0),
-            ("attn_q" | "attn_q_b", Some(m)) => rows(m.nope + m.rope, m.nope),
-            ("attn_kv_a_mqa", Some(m)) => rows(m.rank + m.rope, m.rank),
+        match (self.config.rope.pairing, self.family.gguf_pairing) {
+            (Pairing::Halves, Pairing::Adjacent) => TurnedRows::of(self.config, weight),
             _ => None,
         }
     }
@@ -388,45 +398,5 @@ fn file_type(tasks: &[Task]) -> u32 {
         DType::IQ4_XS => 30,
         DType::BF16 => 32,
         DType::MXFP4 => 38,
-    }
-}
-
-/// Rows of a projection that turn: of every `head` rows, `rotated` from `start` on.
-struct TurnedRows {
-    head: usize,
-    start: usize,
-    rotated: usize,
-}
-
-impl TurnedRows {
-    /// The row that comes to stand at `row`: pair (i, i + n/2) of halves becomes pair (2i, 2i + 1) of neighbours.
-    fn source(&self, row: usize) -> usize {
-        let within = row % self.head;
-        match within.checked_sub(self.start).filter(|&i| i < self.rotated) {
-            Some(i) => row - within + self.start + i / 2 + i % 2 * (self.rotated / 2),
-            None => row,
-        }
-    }
-
-    /// The tensor (a matrix, or a bias whose numbers are its rows) with its rows in the other order.
-    fn to_neighbours<'a>(&self, tensor: Tensor<'a>, name: &str) -> Result<Tensor<'a>, WeightError> {
-        let rows = tensor.shape.first().copied().unwrap_or(0);
-        let bytes: usize = tensor.bytes();
-        let wrong = |what: &str| WeightError::Data { name: name.to_owned(), what: what.to_owned() };
-        if rows == 0 || !bytes.is_multiple_of(rows) || !rows.is_multiple_of(self.head) {
-            return Err(wrong("its rows are not whole heads"));
-        }
-        let size = bytes / rows;
-        let all: Cow<'_, [u8]> = match &tensor.parts[..] {
-            [one] => Cow::Borrowed(one),
-            parts => Cow::Owned(parts.concat()),
-        };
-        let mut out = Vec::with_capacity(bytes);
-        for row in 0..rows {
-            let at = self.source(row) * size;
-            out.extend_from_slice(all.get(at..at + size).ok_or_else(|| wrong("a row is missing"))?);
-        }
-        let (dtype, shape) = (tensor.dtype, tensor.shape.clone());
-        Ok(Tensor { dtype, shape, parts: vec![Cow::Owned(out)] })
     }
 }

@@ -111,7 +111,7 @@ impl Model {
         for spec in graph.weights() {
             let binding = match is_gguf {
                 true => names::gguf(&config, &source, &spec.name),
-                false => names::hugging_face(family, &config, &source, &spec.name),
+                false => names::hugging_face(family, &config, Some(&source), &spec.name),
             };
             let dtype = binding.check(&source, path, &spec.shape)?;
             if spec.shape.len() == 1 && !dtype.is_float() {

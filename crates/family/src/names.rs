@@ -13,8 +13,15 @@ fn in_layer(weight: &str) -> Option<(&str, &str, &str)> {
     Some((layer, stem, ending))
 }
 
-/// The binding of `weight` in a Hugging Face folder.
-pub(crate) fn hugging_face(family: &Family, config: &Config, source: &Source, weight: &str) -> Binding {
+/// The binding of `weight` in a Hugging Face folder; without a source, in one that is written: where there are several
+/// ways, the oldest, which everybody reads.
+pub(crate) fn hugging_face(
+    family: &Family,
+    config: &Config,
+    source: Option<&Source>,
+    weight: &str,
+) -> Binding {
+    let has = |name: &str, unread: bool| source.map_or(unread, |s| s.tensor(name).is_some());
     let Some((layer, stem, ending)) = in_layer(weight) else {
         let name = match weight {
             "token_embd.weight" => "model.embed_tokens.weight",
@@ -32,14 +39,13 @@ pub(crate) fn hugging_face(family: &Family, config: &Config, source: &Source, we
         Some(Place::Tensor(name)) => Binding::Tensor(format!("{prefix}{name}.{ending}")),
         Some(Place::Either(name, other)) => {
             let first = format!("{prefix}{name}.{ending}");
-            let found = source.tensor(&first).is_some();
-            Binding::Tensor(if found { first } else { format!("{prefix}{other}.{ending}") })
+            Binding::Tensor(if has(&first, true) { first } else { format!("{prefix}{other}.{ending}") })
         }
         Some(Place::Whole(name)) => Binding::Tensor(format!("{prefix}{name}")),
         Some(Place::Experts { each, fused, half }) => {
             let whole = format!("{prefix}{fused}");
             let (count, hidden) = experts.map_or((0, 0), |e| (e.count, e.feed_forward));
-            match (source.tensor(&whole).is_some(), half) {
+            match (has(&whole, false), half) {
                 (true, None) => Binding::Tensor(whole),
                 (true, Some(half)) => {
                     let start = if half == Half::First { 0 } else { hidden };
@@ -48,7 +54,10 @@ pub(crate) fn hugging_face(family: &Family, config: &Config, source: &Source, we
                 }
                 (false, _) => {
                     let name = |e: usize| format!("{prefix}{}.{ending}", each.replace("{}", &e.to_string()));
-                    Binding::Stack(present(source, count, name))
+                    Binding::Stack(match source {
+                        Some(source) => present(source, count, name),
+                        None => (0..count).map(name).collect(),
+                    })
                 }
             }
         }

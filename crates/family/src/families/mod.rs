@@ -84,6 +84,11 @@ pub(crate) static FAMILIES: [&Family; 7] = [
     &deepseek2::FAMILY,
 ];
 
+/// The family of a configuration.
+pub(crate) fn of(config: &Config) -> &'static Family {
+    FAMILIES.iter().find(|f| f.name == config.family).unwrap_or(&FAMILIES[0])
+}
+
 /// Every known name, for an error.
 pub(crate) fn known() -> String {
     let mut names: Vec<&str> = FAMILIES.iter().map(|f| f.name).collect();
