@@ -55,6 +55,30 @@ impl AdamW {
         AdamW { options, steps: 0, tensors: sizes.into_iter().map(moments).collect() }
     }
 
+    /// Steps that were taken.
+    pub fn steps(&self) -> u32 {
+        self.steps.unsigned_abs()
+    }
+
+    /// Of every tensor the running means of its gradients and of their squares.
+    pub fn moments(&self) -> impl Iterator<Item = (&[f32], &[f32])> {
+        self.tensors.iter().map(|t| (&t.first[..], &t.second[..]))
+    }
+
+    /// Goes on from where another one was. The moments are of the same tensors, in their order.
+    ///
+    /// # Panics
+    /// When there are not as many tensors, or one is not of its size.
+    pub fn restore(&mut self, steps: u32, moments: Vec<(Vec<f32>, Vec<f32>)>) {
+        assert!(moments.len() == self.tensors.len(), "as many tensors as sizes");
+        for (tensor, (first, second)) in self.tensors.iter_mut().zip(moments) {
+            let size = tensor.first.len();
+            assert!(first.len() == size && second.len() == size, "a tensor of its size");
+            *tensor = Moments { first, second };
+        }
+        self.steps = i32::try_from(steps).unwrap_or(i32::MAX);
+    }
+
     /// One step of all tensors, in the order of their sizes, at a learning rate. Gradients are multiplied by
     /// `gradient_scale` first (for clipping).
     ///

@@ -1,15 +1,36 @@
-//! Trains models: steps of the graph that [`autarky_graph::derivative`] derives, and optimizers that follow its
-//! gradients.
+//! Trains models: from files of text and conversations to a model that others read.
 //!
-//! Module map: [`trainer`] a model in training, step by step · [`adamw`] the optimizer ·
-//! `parallel` threads for both.
+//! Module map, from files to a model: [`data`] records of files · [`encode`], [`tokens`], [`prepare`] records as tokens on
+//! disk · [`batches`] which of them a step learns · [`subject`] the model, and what a new one begins with ([`scale`],
+//! [`initial`]) · [`trainer`] steps of the graph that [`autarky_graph::derivative`] derives, with the optimizer [`adamw`] at
+//! the rates of a [`schedule`] · [`evaluate`](mod@evaluate), [`sample`] how well it does · [`checkpoint`] everything that
+//! the rest of a run depends on · [`export`] the result · `parallel` threads for all of them.
+//!
+//! [`run`] does all this from a [`config`], whose open numbers [`plan`] fills in, and writes what it finds as [`metrics`].
 //!
 //! It knows graphs and devices only through [`autarky_graph`]'s seam, and no HTTP.
 
 pub mod adamw;
+pub mod batches;
+pub mod checkpoint;
+pub mod config;
 pub mod data;
+pub mod encode;
+pub mod evaluate;
+pub mod export;
+mod files;
+pub mod initial;
+pub mod metrics;
 mod parallel;
+pub mod plan;
+pub mod prepare;
+pub mod run;
+pub mod sample;
+pub mod scale;
+pub mod schedule;
+pub mod subject;
+pub mod tokens;
 pub mod trainer;
 
 pub use adamw::{AdamW, AdamWOptions};
-pub use trainer::{Precision, StepReport, TrainError, Trainer, TrainerOptions};
+pub use trainer::{Example, Precision, StepReport, TrainError, Trainer, TrainerOptions};

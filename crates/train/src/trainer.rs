@@ -9,6 +9,7 @@ use autarky_graph::{
 };
 use autarky_quant::DType;
 use half::bf16;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::adamw::{AdamW, AdamWOptions, Update};
@@ -32,6 +33,19 @@ pub enum TrainError {
     /// A sequence has nothing to be learned from.
     #[error("sequence {0} has fewer than two tokens: there is none that follows another")]
     Short(usize),
+    /// No token of a step is to be learned.
+    #[error("a step has no token that is to be learned")]
+    Nothing,
+    /// A state is not of this model and optimizer.
+    #[error("the state of {name} has {found} numbers, the model {expected}: it is another model's")]
+    State {
+        /// The weight.
+        name: String,
+        /// Numbers that the model has of it.
+        expected: usize,
+        /// Numbers that came.
+        found: usize,
+    },
     /// The loss or a gradient is not a number: no weight was changed.
     #[error("the {0} of this step is not a number; no weight was changed: try a lower learning rate")]
     NotANumber(&'static str),
@@ -40,10 +54,10 @@ pub enum TrainError {
 /// How a model is trained.
 #[derive(Clone, Copy, Debug)]
 pub struct TrainerOptions {
-    /// Sequences of a step, at most.
+    /// Tokens that are read at a time, at most: memory grows with them.
+    pub tokens: usize,
+    /// Sequences that they are of, at most.
     pub sequences: usize,
-    /// Tokens of a sequence that are learned from, at most.
-    pub length: usize,
     /// The optimizer.
     pub adamw: AdamWOptions,
     /// Gradients are scaled down to this norm where theirs is larger.
@@ -53,7 +67,8 @@ pub struct TrainerOptions {
 }
 
 /// What products are computed in. Sums, and the weights that the optimizer changes, are 32-bit floats in any case.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Precision {
     /// 32-bit floats.
     F32,
@@ -63,8 +78,38 @@ pub enum Precision {
     Bf16,
 }
 
+/// A text that a step learns from. Its tokens attend to it alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Example {
+    /// Its tokens. Each but the first is predicted from those before it.
+    pub tokens: Vec<u32>,
+    /// For each token whether its prediction is learned; empty: all are.
+    pub learned: Vec<bool>,
+}
+
+impl Example {
+    /// Tokens that a step reads of it: the last one is predicted only.
+    pub fn read(&self) -> usize {
+        self.tokens.len().saturating_sub(1)
+    }
+
+    /// Tokens whose prediction is learned.
+    pub fn learned(&self) -> usize {
+        match self.learned.get(1..) {
+            Some(learned) => learned.iter().filter(|&&l| l).count(),
+            None => self.read(),
+        }
+    }
+}
+
+impl From<&[u32]> for Example {
+    fn from(tokens: &[u32]) -> Example {
+        Example { tokens: tokens.to_vec(), learned: Vec::new() }
+    }
+}
+
 /// Weights whose matrices are BF16.
-struct AsBf16<'a>(&'a dyn Weights);
+pub(crate) struct AsBf16<'a>(pub(crate) &'a dyn Weights);
 
 impl Weights for AsBf16<'_> {
     fn get(&self, name: &str) -> Result<Tensor<'_>, WeightError> {
@@ -85,11 +130,11 @@ impl Weights for AsBf16<'_> {
 /// What a step found.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepReport {
-    /// The mean cross entropy of the tokens, in nats, before the step.
+    /// The mean cross entropy of the learned tokens, in nats, before the step.
     pub loss: f32,
-    /// The Euclidean norm of all gradients.
+    /// The Euclidean norm of all gradients, before they were scaled down.
     pub norm: f32,
-    /// Tokens that it was learned from.
+    /// Tokens that it learned.
     pub tokens: usize,
 }
 
@@ -99,13 +144,32 @@ pub struct Trainer {
     options: TrainerOptions,
     trained: Vec<Trained>,
     optimizer: AdamW,
+    /// Space for the tables of a step.
+    blocks: Vec<u32>,
 }
 
 struct Trained {
     id: WeightId,
+    name: String,
+    shape: Vec<usize>,
     numbers: Vec<f32>,
     /// Matrices decay; gains, shifts and other vectors do not.
     decays: bool,
+}
+
+/// A trained weight, with what the optimizer remembers of it.
+#[derive(Clone, Copy, Debug)]
+pub struct WeightState<'a> {
+    /// The name that the graph gives it.
+    pub name: &'a str,
+    /// Its shape.
+    pub shape: &'a [usize],
+    /// Its numbers, row-major.
+    pub numbers: &'a [f32],
+    /// The running mean of its gradients.
+    pub first: &'a [f32],
+    /// The running mean of their squares.
+    pub second: &'a [f32],
 }
 
 impl Trainer {
@@ -120,10 +184,14 @@ impl Trainer {
         options: TrainerOptions,
     ) -> Result<Trainer, TrainError> {
         let graph = Arc::new(training(graph, |_| true).ok_or(TrainError::Inputs)?);
-        let tokens = options.sequences * options.length;
-        let blocks = options.sequences * options.length.div_ceil(BLOCK);
-        let limits =
-            Limits { tokens, sequences: options.sequences, outputs: tokens, blocks, cache: CacheDType::F32 };
+        let blocks = options.tokens.div_ceil(BLOCK) + options.sequences;
+        let limits = Limits {
+            tokens: options.tokens,
+            sequences: options.sequences,
+            outputs: options.tokens,
+            blocks,
+            cache: CacheDType::F32,
+        };
         let rounded = AsBf16(weights);
         let compiled: &dyn Weights = if options.precision == Precision::Bf16 { &rounded } else { weights };
         let program = device.compile(Arc::clone(&graph), compiled, limits)?;
@@ -131,11 +199,13 @@ impl Trainer {
         for (id, spec) in graph.weight_ids().zip(graph.weights()) {
             if !program.gradient(id).is_empty() {
                 let numbers = weights.get(&spec.name)?.to_f32(&spec.name)?;
-                trained.push(Trained { id, numbers, decays: spec.shape.len() > 1 });
+                let (name, shape, decays) = (spec.name.clone(), spec.shape.clone(), spec.shape.len() > 1);
+                trained.push(Trained { id, name, shape, numbers, decays });
             }
         }
         let optimizer = AdamW::new(options.adamw, trained.iter().map(|t| t.numbers.len()));
-        Ok(Trainer { program, options, trained, optimizer })
+        let blocks = (0..blocks as u32).collect();
+        Ok(Trainer { program, options, trained, optimizer, blocks })
     }
 
     /// The memory that the program holds: beside it are the optimizer's state and the weights as 32-bit floats.
@@ -143,46 +213,127 @@ impl Trainer {
         self.program.memory()
     }
 
-    /// One step: every token of every sequence but the first is learned from those before it.
+    /// Steps that the optimizer has taken.
+    pub fn steps(&self) -> u32 {
+        self.optimizer.steps()
+    }
+
+    /// Everything that a later step depends on, beside [`Trainer::steps`].
+    pub fn state(&self) -> impl Iterator<Item = WeightState<'_>> {
+        self.trained.iter().zip(self.optimizer.moments()).map(|(t, (first, second))| WeightState {
+            name: &t.name,
+            shape: &t.shape,
+            numbers: &t.numbers,
+            first,
+            second,
+        })
+    }
+
+    /// Goes on from a state: `numbers` gives of every weight, by its name, the numbers and the two running means.
     ///
     /// # Errors
-    /// When the sequences do not fit the options, or the step gave no numbers; weights are as they were then.
+    /// Those of `numbers`, and for numbers that are not as many as the weight's. Nothing is changed then that the next
+    /// call does not change again.
+    pub fn restore<E: From<TrainError>>(
+        &mut self,
+        steps: u32,
+        mut numbers: impl FnMut(&str) -> Result<[Vec<f32>; 3], E>,
+    ) -> Result<(), E> {
+        let mut moments = Vec::with_capacity(self.trained.len());
+        for t in &mut self.trained {
+            let [weight, first, second] = numbers(&t.name)?;
+            let expected = t.numbers.len();
+            if let Some(other) = [&weight, &first, &second].into_iter().find(|x| x.len() != expected) {
+                return Err(TrainError::State { name: t.name.clone(), expected, found: other.len() }.into());
+            }
+            t.numbers = weight;
+            self.program.set_weight(t.id, &t.numbers);
+            moments.push((first, second));
+        }
+        self.optimizer.restore(steps, moments);
+        self.program.clear_gradients();
+        Ok(())
+    }
+
+    /// One step that learns all tokens of every sequence but the first.
+    ///
+    /// # Errors
+    /// As [`Trainer::gather`] and [`Trainer::update`]; weights are as they were then.
     pub fn step(&mut self, sequences: &[&[u32]], learning_rate: f32) -> Result<StepReport, TrainError> {
-        if let Some(short) = sequences.iter().position(|s| s.len() < 2) {
+        let examples: Vec<Example> = sequences.iter().map(|&s| Example::from(s)).collect();
+        let tokens = examples.iter().map(Example::learned).sum();
+        let sum = self.gather(&examples, tokens)?;
+        let norm = self.update(learning_rate)?;
+        Ok(StepReport { loss: (sum / tokens as f64) as f32, norm, tokens })
+    }
+
+    /// Adds the gradients of the examples' losses, divided by `of` tokens, to those that are there, and gives the sum of
+    /// the losses. `of` is how many tokens the step learns in all.
+    ///
+    /// # Errors
+    /// When the examples do not fit the options, or the loss is not a number: gradients are zero then.
+    pub fn gather(&mut self, examples: &[Example], of: usize) -> Result<f64, TrainError> {
+        let result = self.add(examples, of);
+        if result.is_err() {
+            self.discard();
+        }
+        result
+    }
+
+    fn add(&mut self, examples: &[Example], of: usize) -> Result<f64, TrainError> {
+        if let Some(short) = examples.iter().position(|e| e.tokens.len() < 2) {
             return Err(TrainError::Short(short));
         }
-        let tokens: Vec<u32> = sequences.iter().flat_map(|s| &s[..s.len() - 1]).copied().collect();
-        let targets: Vec<f32> = sequences.iter().flat_map(|s| &s[1..]).map(|&t| t as f32).collect();
-        let factors = vec![1.0 / tokens.len() as f32; tokens.len()];
+        if of == 0 {
+            return Err(TrainError::Nothing);
+        }
+        let (mut tokens, mut targets, mut factors, mut sequences) = (vec![], vec![], vec![], vec![]);
+        let mut free = &self.blocks[..];
+        for example in examples {
+            let read = example.read();
+            tokens.extend_from_slice(&example.tokens[..read]);
+            targets.extend(example.tokens[1..].iter().map(|&t| t as f32));
+            let learned = |i: usize| example.learned.get(i).copied().unwrap_or(true);
+            factors.extend((1..=read).map(|i| if learned(i) { 1.0 / of as f32 } else { 0.0 }));
+            // Too many are refused by the program's own check of the step.
+            let blocks;
+            (blocks, free) = free.split_at(read.div_ceil(BLOCK).min(free.len()));
+            sequences.push(SequenceStep { position: 0, tokens: read, blocks });
+        }
         let outputs: Vec<u32> = (0..tokens.len() as u32).collect();
-        let each = self.options.length.div_ceil(BLOCK);
-        let blocks: Vec<u32> = (0..(each * sequences.len()) as u32).collect();
-        let sequence = |(i, s): (usize, &&[u32])| SequenceStep {
-            position: 0,
-            tokens: s.len() - 1,
-            blocks: &blocks[i * each..(i + 1) * each],
-        };
-        let sequences: Vec<SequenceStep<'_>> = sequences.iter().enumerate().map(sequence).collect();
         let mut inputs = [&[][..]; 2];
         inputs[TARGETS] = &targets;
         inputs[FACTORS] = &factors;
-        self.program.clear_gradients();
         self.program.run(&Step {
             tokens: &tokens,
             sequences: &sequences,
             outputs: &outputs,
             inputs: &inputs,
         })?;
-        let loss = self.program.output(0).iter().map(|&x| f64::from(x)).sum::<f64>() / tokens.len() as f64;
-        let norm = sum_of_squares(self.trained.iter().map(|t| self.program.gradient(t.id))).sqrt();
-        for (number, what) in [(loss, "loss"), (norm, "gradient")] {
+        let losses = self.program.output(0).iter().zip(&factors).filter(|(_, f)| **f != 0.0);
+        let sum = losses.map(|(&x, _)| f64::from(x)).sum::<f64>();
+        if sum.is_finite() { Ok(sum) } else { Err(TrainError::NotANumber("loss")) }
+    }
+
+    /// Forgets the gradients that were gathered.
+    pub fn discard(&mut self) {
+        self.program.clear_gradients();
+    }
+
+    /// Changes the weights by the gathered gradients, which are zero after it, and gives the gradients' norm.
+    ///
+    /// # Errors
+    /// When the norm or the rate is not a number: weights are as they were, gradients zero.
+    pub fn update(&mut self, learning_rate: f32) -> Result<f32, TrainError> {
+        let norm = sum_of_squares(self.trained.iter().map(|t| self.program.gradient(t.id))).sqrt() as f32;
+        for (number, what) in [(norm, "gradient"), (learning_rate, "learning rate")] {
             if !number.is_finite() {
+                self.discard();
                 return Err(TrainError::NotANumber(what));
             }
         }
-        let report = StepReport { loss: loss as f32, norm: norm as f32, tokens: tokens.len() };
         // As PyTorch's clip_grad_norm_.
-        let most = self.options.largest_norm.map_or(f32::INFINITY, |most| most / (report.norm + 1e-6));
+        let most = self.options.largest_norm.map_or(f32::INFINITY, |most| most / (norm + 1e-6));
         let program = &self.program;
         let updates = self.trained.iter_mut().map(|t| Update {
             parameters: &mut t.numbers,
@@ -193,6 +344,20 @@ impl Trainer {
         for t in &self.trained {
             self.program.set_weight(t.id, &t.numbers);
         }
-        Ok(report)
+        self.discard();
+        Ok(norm)
+    }
+}
+
+/// The weights as they are now, in 32-bit floats.
+impl Weights for Trainer {
+    fn get(&self, name: &str) -> Result<Tensor<'_>, WeightError> {
+        let found = self.trained.iter().find(|t| t.name == name);
+        let t = found.ok_or_else(|| WeightError::Missing {
+            name: name.to_owned(),
+            hint: "it is not among the weights that are trained".to_owned(),
+        })?;
+        let bytes = t.numbers.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+        Ok(Tensor { dtype: DType::F32, shape: t.shape.clone(), parts: vec![bytes.into()] })
     }
 }

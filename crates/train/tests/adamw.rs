@@ -29,8 +29,8 @@ fn trainer_on(
     let model = Model::open(&folder).unwrap();
     let tokens = input(&folder);
     let options = TrainerOptions {
+        tokens: sequences * (tokens.len() - 1),
         sequences,
-        length: tokens.len() - 1,
         adamw: AdamWOptions { second_decay: 0.95, weight_decay: 0.1, ..AdamWOptions::default() },
         largest_norm: Some(1.0),
         precision,
@@ -98,7 +98,7 @@ fn what_cannot_be_learned_from_is_refused_and_changes_nothing() {
     assert!(matches!(trainer.step(&[&tokens[..1]], 1e-3), Err(TrainError::Short(0))));
     assert!(matches!(trainer.step(&[&tokens, &tokens], 1e-3), Err(TrainError::Run(_))));
     assert!(matches!(trainer.step(&[&[1, 9999]], 1e-3), Err(TrainError::Run(_))));
-    let loss = trainer.step(&[&tokens], f32::NAN).unwrap().loss;
+    let loss = trainer.step(&[&tokens], f32::MAX).unwrap().loss;
     assert!(matches!(trainer.step(&[&tokens], 1e-3), Err(TrainError::NotANumber("loss"))));
     let (mut fresh, _) = self::trainer("llama", 1);
     assert_eq!(fresh.step(&[&tokens], 1e-3).unwrap().loss, loss);
@@ -118,7 +118,7 @@ fn weights_of_a_few_bits_are_not_trained() {
     let weights = RandomWeights::new(&mut Rng::new(5), &graph, |_| DType::Q8_0);
     let options = TrainerOptions {
         sequences: 1,
-        length: 8,
+        tokens: 8,
         adamw: AdamWOptions::default(),
         largest_norm: None,
         precision: Precision::Bf16,

@@ -53,7 +53,8 @@ impl JsonLines {
                 continue;
             }
             let At::Line(line) = at else { return Ok(None) };
-            return Ok(Some(parse(&self.line, line, 0, offset)));
+            // Without its end, so that a record that breaks off does so in its own line.
+            return Ok(Some(parse(self.line.trim_ascii_end(), line, 0, offset)));
         }
     }
 }

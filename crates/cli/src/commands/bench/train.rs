@@ -59,8 +59,8 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
     let mut rng = Rng::new(1);
     let weights = RandomWeights::new(&mut rng, &outline.graph, |_| DType::F32);
     let options = TrainerOptions {
+        tokens: sequences * length,
         sequences,
-        length,
         adamw: AdamWOptions::default(),
         largest_norm: Some(1.0),
         precision: Precision::Bf16,

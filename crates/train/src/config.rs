@@ -1,0 +1,397 @@
+//! What a run is: read from a TOML file, flags, or both.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::adamw::AdamWOptions;
+use crate::batches::Packing;
+use crate::schedule::Decay;
+use crate::trainer::Precision;
+
+/// A configuration that cannot be meant.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// It is not what a configuration is.
+    #[error("{place}: {problem}")]
+    Parse {
+        /// The file, or the flags.
+        place: String,
+        /// What is wrong, and where.
+        problem: String,
+    },
+    /// A value makes no sense.
+    #[error("{key}: {problem}")]
+    Value {
+        /// The key, such as `training.batch`.
+        key: &'static str,
+        /// What is wrong with it, and what would be right.
+        problem: String,
+    },
+}
+
+/// A run of training.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// Decides everything that is drawn at random.
+    pub seed: u64,
+    /// What is trained.
+    pub model: ModelConfig,
+    /// What it is trained on.
+    pub data: DataConfig,
+    /// How long, and in what steps.
+    pub training: TrainingConfig,
+    /// AdamW.
+    pub optimizer: OptimizerConfig,
+    /// The learning rate of every step.
+    pub schedule: ScheduleConfig,
+    /// What is looked at on the way.
+    pub evaluation: EvaluationConfig,
+    /// What is kept on the way.
+    pub checkpoints: CheckpointsConfig,
+}
+
+/// What is trained: a model that there is, or one made from nothing.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ModelConfig {
+    /// A GGUF file or a Hugging Face folder whose weights are trained further.
+    pub from: Option<PathBuf>,
+    /// A `config.json` whose shape a new model has.
+    pub config: Option<PathBuf>,
+    /// The size of a new model, by its layers: see [`crate::scale`].
+    pub depth: Option<usize>,
+    /// The family of a new model made by its depth.
+    pub family: Option<String>,
+    /// A GGUF file or a Hugging Face folder whose tokenizer a new model has. Without it one is learned from the data.
+    pub tokenizer: Option<PathBuf>,
+    /// Tokens of a tokenizer that is learned.
+    pub vocabulary: Option<usize>,
+    /// A file with the chat template, in Jinja.
+    pub chat_template: Option<PathBuf>,
+}
+
+/// What a model is trained on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DataConfig {
+    /// Files and folders.
+    pub train: Vec<PathBuf>,
+    /// Files and folders that are not learned from, but tell how well what was learned holds elsewhere.
+    pub validation: Vec<PathBuf>,
+    /// Without them, this part of every file, from its end.
+    pub held_out: f64,
+    /// The field that has the text, for JSON whose text is in another than `text` or `content`.
+    pub text_field: Option<String>,
+    /// Lines that end a document, in files of text.
+    pub separators: Option<Vec<String>>,
+    /// How documents come into rows; without it, `whole` for conversations and `apart` for text.
+    pub packing: Option<Packing>,
+    /// Whether the first record that cannot be read ends the run, before it begins.
+    pub strict: bool,
+}
+
+impl Default for DataConfig {
+    fn default() -> DataConfig {
+        DataConfig {
+            train: Vec::new(),
+            validation: Vec::new(),
+            held_out: 0.01,
+            text_field: None,
+            separators: None,
+            packing: None,
+            strict: false,
+        }
+    }
+}
+
+/// How long a model is trained, and in what steps. At most one of `steps`, `tokens` and `epochs` is given.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct TrainingConfig {
+    /// Tokens of a row.
+    pub context: Option<usize>,
+    /// Tokens of a step.
+    pub batch: Option<usize>,
+    /// Tokens that are read at a time, at most; a step has as many such parts as it needs. Memory grows with it.
+    pub at_once: Option<usize>,
+    /// Steps of the run.
+    pub steps: Option<u64>,
+    /// Tokens of the run.
+    pub tokens: Option<u64>,
+    /// Passes over the data.
+    pub epochs: Option<f64>,
+    /// What products are computed in.
+    pub precision: Precision,
+}
+
+/// What AdamW goes by.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct OptimizerConfig {
+    /// The highest learning rate.
+    pub learning_rate: Option<f32>,
+    /// β₁.
+    pub first_decay: f32,
+    /// β₂.
+    pub second_decay: f32,
+    /// ε.
+    pub epsilon: f32,
+    /// The part of itself, times the learning rate, that a matrix loses in a step.
+    pub weight_decay: f32,
+    /// Gradients are scaled down to this norm; 0: never.
+    pub largest_norm: f32,
+}
+
+impl Default for OptimizerConfig {
+    fn default() -> OptimizerConfig {
+        // The values of Llama 2 (arXiv:2307.09288, section 2.2).
+        OptimizerConfig {
+            learning_rate: None,
+            first_decay: 0.9,
+            second_decay: 0.95,
+            epsilon: 1e-8,
+            weight_decay: 0.1,
+            largest_norm: 1.0,
+        }
+    }
+}
+
+impl OptimizerConfig {
+    /// As the optimizer takes it.
+    pub fn adamw(&self) -> AdamWOptions {
+        AdamWOptions {
+            first_decay: self.first_decay,
+            second_decay: self.second_decay,
+            epsilon: self.epsilon,
+            weight_decay: self.weight_decay,
+        }
+    }
+}
+
+/// The learning rate of every step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ScheduleConfig {
+    /// How it falls.
+    pub decay: Decay,
+    /// Steps in which it rises; without it a fiftieth of the run.
+    pub warmup: Option<u64>,
+    /// What it falls to, as a part of the highest.
+    pub floor: f32,
+    /// The part of the run in which `wsd` falls.
+    pub cooldown: f32,
+}
+
+impl Default for ScheduleConfig {
+    fn default() -> ScheduleConfig {
+        ScheduleConfig { decay: Decay::default(), warmup: None, floor: 0.1, cooldown: 0.2 }
+    }
+}
+
+/// What is looked at on the way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct EvaluationConfig {
+    /// Steps from one evaluation to the next; without it a twentieth of the run.
+    pub every: Option<u64>,
+    /// Tokens that one reads, at most.
+    pub tokens: usize,
+    /// Texts that the model then goes on with.
+    pub samples: Vec<String>,
+    /// Tokens of each such text.
+    pub sample_tokens: usize,
+}
+
+impl Default for EvaluationConfig {
+    fn default() -> EvaluationConfig {
+        EvaluationConfig { every: None, tokens: 65_536, samples: Vec::new(), sample_tokens: 48 }
+    }
+}
+
+/// What is kept on the way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct CheckpointsConfig {
+    /// Steps from one to the next; without it a twentieth of the run.
+    pub every: Option<u64>,
+    /// How many are kept: the latest.
+    pub keep: usize,
+}
+
+impl Default for CheckpointsConfig {
+    fn default() -> CheckpointsConfig {
+        CheckpointsConfig { every: None, keep: 2 }
+    }
+}
+
+impl Config {
+    /// Reads a table; `place` names in errors where it is from. Paths are as they stand.
+    ///
+    /// # Errors
+    /// For keys that there are not, with the nearest that there is, and values of other types.
+    pub fn from_toml(text: &str, place: &str) -> Result<Config, ConfigError> {
+        toml::from_str(text).map_err(|e| {
+            let mut problem = e.to_string().trim_end().to_owned();
+            if let Some(nearest) = nearest(e.message()) {
+                problem += &format!("\ndid you mean `{nearest}`?");
+            }
+            ConfigError::Parse { place: place.to_owned(), problem }
+        })
+    }
+
+    /// Makes the paths that it has, which are of the file at `file`, paths of the present folder.
+    pub fn relative_to(&mut self, file: &Path) {
+        let folder = file.parent().unwrap_or(Path::new("")).to_owned();
+        let model = &mut self.model;
+        let models = [&mut model.from, &mut model.config, &mut model.tokenizer, &mut model.chat_template];
+        let data = self.data.train.iter_mut().chain(&mut self.data.validation);
+        for path in models.into_iter().flatten().chain(data) {
+            *path = folder.join(&path);
+        }
+    }
+
+    /// Refuses what makes no sense whatever the model and the data.
+    ///
+    /// # Errors
+    /// Names the key.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let value = |key, problem: &str| Err(ConfigError::Value { key, problem: problem.to_owned() });
+        let (m, t, o, s) = (&self.model, &self.training, &self.optimizer, &self.schedule);
+        if [m.from.is_some(), m.config.is_some(), m.depth.is_some()].iter().filter(|g| **g).count() != 1 {
+            return value(
+                "model",
+                "give one of `from` (train a model further), `depth` (a new model by its size) and `config` (a new one of a given shape)",
+            );
+        }
+        if m.from.is_some() && (m.tokenizer.is_some() || m.vocabulary.is_some()) {
+            return value("model.tokenizer", "a model that is trained further keeps its own tokenizer");
+        }
+        if m.tokenizer.is_some() && m.vocabulary.is_some() {
+            return value(
+                "model.vocabulary",
+                "`tokenizer` has its vocabulary; `vocabulary` is for one that is learned",
+            );
+        }
+        if m.depth.is_some_and(|d| !(1..=128).contains(&d)) {
+            return value("model.depth", "must be from 1 to 128 layers");
+        }
+        if self.data.train.is_empty() {
+            return value("data.train", "name at least one file or folder to learn from");
+        }
+        if !(0.0..=0.5).contains(&self.data.held_out) {
+            return value("data.held-out", "must be from 0 to 0.5, the part that is not learned from");
+        }
+        if [t.steps.is_some(), t.tokens.is_some(), t.epochs.is_some()].iter().filter(|g| **g).count() > 1 {
+            return value("training", "give one of `steps`, `tokens` and `epochs`");
+        }
+        let sizes =
+            [("training.context", t.context), ("training.batch", t.batch), ("training.at-once", t.at_once)];
+        for (key, size) in sizes {
+            if size.is_some_and(|n| !(2..=1 << 28).contains(&n)) {
+                return value(key, "must be from 2 to 268435456 tokens");
+            }
+        }
+        if t.epochs.is_some_and(|e| !(e > 0.0 && e <= 1e6)) {
+            return value("training.epochs", "must be above 0, and at most a million");
+        }
+        if t.steps == Some(0) || t.tokens == Some(0) {
+            return value("training.steps", "must be at least 1");
+        }
+        let positive = |x: f32| x.is_finite() && x > 0.0;
+        if o.learning_rate.is_some_and(|r| !positive(r)) {
+            return value("optimizer.learning-rate", "must be a number above 0");
+        }
+        let shares = [
+            ("optimizer.first-decay", o.first_decay),
+            ("optimizer.second-decay", o.second_decay),
+            ("schedule.floor", s.floor),
+            ("schedule.cooldown", s.cooldown),
+        ];
+        for (key, share) in shares {
+            let most = if key.starts_with("optimizer") { share < 1.0 } else { share <= 1.0 };
+            if !(share >= 0.0 && most) {
+                return value(key, "must be from 0 to 1");
+            }
+        }
+        if !positive(o.epsilon) {
+            return value("optimizer.epsilon", "must be a number above 0");
+        }
+        for (key, x) in
+            [("optimizer.weight-decay", o.weight_decay), ("optimizer.largest-norm", o.largest_norm)]
+        {
+            if !(x.is_finite() && x >= 0.0) {
+                return value(key, "must be a number that is not below 0");
+            }
+        }
+        if self.evaluation.every == Some(0) || self.checkpoints.every == Some(0) {
+            return value("evaluation.every", "must be at least 1 step; so must checkpoints.every");
+        }
+        Ok(())
+    }
+}
+
+/// Of the keys that a message of the TOML reader names, the one that is most like the unknown one.
+fn nearest(message: &str) -> Option<&str> {
+    let mut names = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
+    let unknown = names.next()?;
+    let distance = |name: &&str| strsim::damerau_levenshtein(unknown, name);
+    names.min_by_key(distance).filter(|name| distance(name) <= unknown.len().div_ceil(2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Result<Config, String> {
+        let config = Config::from_toml(text, "run.toml").map_err(|e| e.to_string())?;
+        config.check().map_err(|e| e.to_string())?;
+        Ok(config)
+    }
+
+    #[test]
+    fn a_run_needs_a_model_and_data() {
+        let run = parsed("[model]\ndepth = 4\n[data]\ntrain = ['a.txt']\n").unwrap();
+        assert_eq!(run.optimizer.adamw().second_decay, 0.95);
+        assert!(parsed("[model]\ndepth = 4\n").unwrap_err().contains("data.train"));
+        assert!(parsed("[data]\ntrain = ['a.txt']\n").unwrap_err().contains("one of `from`"));
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_with_the_nearest() {
+        let text = "[model]\ndepth = 4\n[optimizer]\nlerning-rate = 1\n";
+        let error = parsed(text).unwrap_err();
+        assert!(error.contains("run.toml") && error.contains("line 4"), "{error}");
+        assert!(error.contains("did you mean `learning-rate`?"), "{error}");
+        assert!(!parsed("[model]\nqwertzuiop = 4\n").unwrap_err().contains("did you mean"));
+    }
+
+    #[test]
+    fn values_that_make_no_sense_are_refused_by_key() {
+        let base = "[model]\ndepth = 4\n[data]\ntrain = ['a.txt']\n";
+        for (more, key) in [
+            ("held-out = 0.9", "data.held-out"),
+            ("[training]\nsteps = 3\nepochs = 2.0", "training"),
+            ("[training]\ncontext = 1", "training.context"),
+            ("[training]\nepochs = nan", "training.epochs"),
+            ("[optimizer]\nlearning-rate = -1.0", "optimizer.learning-rate"),
+            ("[optimizer]\nlearning-rate = nan", "optimizer.learning-rate"),
+            ("[optimizer]\nsecond-decay = 1.0", "optimizer.second-decay"),
+            ("[schedule]\nfloor = 2.0", "schedule.floor"),
+            ("[checkpoints]\nevery = 0", "every"),
+        ] {
+            let error = parsed(&format!("{base}{more}\n")).unwrap_err();
+            assert!(error.contains(key), "{more}: {error}");
+        }
+    }
+
+    #[test]
+    fn paths_are_those_of_the_file() {
+        let mut run = parsed("[model]\nfrom = 'm'\n[data]\ntrain = ['a.txt', '/b']\n").unwrap();
+        run.relative_to(Path::new("runs/small.toml"));
+        assert_eq!(run.model.from.unwrap(), Path::new("runs/m"));
+        assert_eq!(run.data.train, [Path::new("runs/a.txt"), Path::new("/b")]);
+    }
+}

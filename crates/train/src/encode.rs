@@ -1,0 +1,90 @@
+//! Records as tokens, with what of them is learned.
+
+use std::borrow::Cow;
+
+use autarky_text::{ChatError, ChatFormat, Conversation, EncodeOptions, Message, Tokenizer, TokenizerError};
+use serde_json::Value as Json;
+use thiserror::Error;
+
+use crate::data::Content;
+
+/// The bit of a stored token that says that its prediction is not learned. No vocabulary has so many tokens.
+pub(crate) const GIVEN: u32 = 1 << 31;
+
+/// Why a record cannot be learned from.
+#[derive(Debug, Error)]
+pub enum EncodeError {
+    /// The model has no chat template.
+    #[error(
+        "this is a conversation, and the model has no chat template: name one (model.chat-template), or train on text"
+    )]
+    NoTemplate,
+    /// A pair of answers, which only preference training takes.
+    #[error("this is a pair of answers to choose from, which is not text or a conversation")]
+    Preference,
+    /// A message is not one.
+    #[error("message {0} is not an object with `role` and `content`")]
+    Message(usize),
+    /// The template does not take it.
+    #[error(transparent)]
+    Chat(#[from] ChatError),
+    /// The tokenizer does not take it.
+    #[error(transparent)]
+    Tokens(#[from] TokenizerError),
+}
+
+/// Turns what files say into tokens.
+#[derive(Clone)]
+pub struct Encoder {
+    tokenizer: Tokenizer,
+    chat: Option<ChatFormat>,
+    begin: Option<u32>,
+    end: Option<u32>,
+}
+
+impl Encoder {
+    /// An encoder for the model of a tokenizer.
+    ///
+    /// # Errors
+    /// When the model's chat template is none.
+    pub fn new(tokenizer: &Tokenizer) -> Result<Encoder, EncodeError> {
+        let chat = ChatFormat::of(tokenizer).map_err(|source| {
+            EncodeError::Chat(ChatError::Template { fault: autarky_text::Fault::Model, source })
+        })?;
+        let begin = tokenizer.bos().filter(|bos| tokenizer.added_ids().0.contains(bos));
+        Ok(Encoder { tokenizer: tokenizer.clone(), chat, begin, end: tokenizer.eos() })
+    }
+
+    /// The documents of a record: each is tokens, with [`GIVEN`] where their prediction is not learned. A piece of a text
+    /// is marked by whether it `begins` a document; where it does not, it goes on with the one before.
+    ///
+    /// # Errors
+    /// Whatever keeps the record from being learned.
+    pub(crate) fn documents(&self, content: &Content, begins: bool) -> Result<Vec<Vec<u32>>, EncodeError> {
+        match content {
+            Content::Text { text, ends } => {
+                let mut tokens = Vec::new();
+                tokens.extend(self.begin.filter(|_| begins));
+                tokens.extend(self.tokenizer.encode(text, EncodeOptions::default())?);
+                tokens.extend(self.end.filter(|_| *ends));
+                Ok(vec![tokens])
+            }
+            Content::Messages { messages, tools } => self.conversation(messages, tools.as_deref()),
+            Content::Preference { .. } => Err(EncodeError::Preference),
+        }
+    }
+
+    fn conversation(&self, messages: &[Json], tools: Option<&[Json]>) -> Result<Vec<Vec<u32>>, EncodeError> {
+        let chat = self.chat.as_ref().ok_or(EncodeError::NoTemplate)?;
+        let message = |(i, json): (usize, &Json)| {
+            serde_json::from_value::<Message>(json.clone()).map_err(|_| EncodeError::Message(i))
+        };
+        let messages = messages.iter().enumerate().map(message).collect::<Result<Vec<_>, _>>()?;
+        let tools: Option<Cow<'_, Json>> = tools.map(|tools| Cow::Owned(Json::Array(tools.to_vec())));
+        let conversation =
+            Conversation { messages: &messages, tools: tools.as_deref(), ..Conversation::default() };
+        let lessons = chat.lessons(&conversation)?;
+        let marked = |(token, learned): (u32, bool)| if learned { token } else { token | GIVEN };
+        Ok(lessons.into_iter().map(|l| l.tokens.into_iter().zip(l.learned).map(marked).collect()).collect())
+    }
+}

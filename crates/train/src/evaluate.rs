@@ -1,0 +1,85 @@
+//! How well a model does on texts that it does not learn from.
+
+use std::sync::Arc;
+
+use autarky_graph::derivative::{TARGETS, losses};
+use autarky_graph::{BLOCK, CacheDType, Device, Graph, Limits, SequenceStep, Step, Weights};
+
+use crate::trainer::{AsBf16, Example, Precision, TrainError};
+
+/// Tokens that are read at a time: their logits are all there at once.
+const AT_ONCE: usize = 512;
+
+/// What an evaluation found.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Evaluation {
+    /// The sum of the cross entropies, in nats.
+    pub sum: f64,
+    /// Tokens that were predicted.
+    pub tokens: usize,
+}
+
+impl Evaluation {
+    /// The mean cross entropy, in nats a token; none of no token.
+    pub fn loss(&self) -> Option<f64> {
+        (self.tokens > 0).then(|| self.sum / self.tokens as f64)
+    }
+}
+
+/// The losses of a model on examples, with products in the precision in which it is trained.
+///
+/// # Errors
+/// When the device does not run the model, or an example does not fit into memory.
+pub fn evaluate(
+    device: &dyn Device,
+    graph: &Graph,
+    weights: &dyn Weights,
+    precision: Precision,
+    examples: &[Example],
+) -> Result<Evaluation, TrainError> {
+    let graph = Arc::new(losses(graph).ok_or(TrainError::Inputs)?);
+    let longest = examples.iter().map(Example::read).max().unwrap_or(0);
+    let tokens = longest.max(AT_ONCE);
+    let sequences = tokens.div_ceil(BLOCK);
+    let blocks = tokens.div_ceil(BLOCK) + sequences;
+    let limits = Limits { tokens, sequences, outputs: tokens, blocks, cache: CacheDType::F32 };
+    let rounded = AsBf16(weights);
+    let compiled: &dyn Weights = if precision == Precision::Bf16 { &rounded } else { weights };
+    let mut program = device.compile(graph, compiled, limits)?;
+    let blocks: Vec<u32> = (0..blocks as u32).collect();
+    let mut found = Evaluation::default();
+    let mut rest = examples;
+    while !rest.is_empty() {
+        let mut read = 0;
+        let fits = |e: &&Example| {
+            read += e.read();
+            read <= tokens
+        };
+        let count = rest.iter().take(sequences).take_while(fits).count();
+        let (now, later) = rest.split_at(count.max(1));
+        rest = later;
+        let (mut ids, mut targets, mut steps, mut free) = (vec![], vec![], vec![], &blocks[..]);
+        for example in now.iter().filter(|e| e.read() > 0) {
+            let read = example.read();
+            ids.extend_from_slice(&example.tokens[..read]);
+            targets.extend(example.tokens[1..].iter().map(|&t| t as f32));
+            let own;
+            (own, free) = free.split_at(read.div_ceil(BLOCK));
+            steps.push(SequenceStep { position: 0, tokens: read, blocks: own });
+        }
+        if steps.is_empty() {
+            continue;
+        }
+        let outputs: Vec<u32> = (0..ids.len() as u32).collect();
+        let mut inputs = [&[][..]];
+        inputs[TARGETS] = &targets;
+        program.run(&Step { tokens: &ids, sequences: &steps, outputs: &outputs, inputs: &inputs })?;
+        let learned =
+            now.iter().flat_map(|e| (1..e.tokens.len()).map(|i| e.learned.get(i).copied().unwrap_or(true)));
+        for (loss, _) in program.output(0).iter().zip(learned).filter(|(_, learned)| *learned) {
+            found.sum += f64::from(*loss);
+            found.tokens += 1;
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,110 @@
+//! What a run found on its way, line by line in a file: JSON Lines, for people's own plots.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// A line of the file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Metric {
+    /// A step.
+    Step {
+        /// Its number, the first being 1.
+        step: u64,
+        /// The mean cross entropy before it, in nats a token; none where it was dropped.
+        loss: Option<f32>,
+        /// The norm of the gradients.
+        norm: Option<f32>,
+        /// The learning rate.
+        learning_rate: f32,
+        /// Tokens that were learned in it.
+        tokens: usize,
+        /// Passes over the data so far.
+        epoch: f64,
+        /// Its time, in seconds.
+        seconds: f64,
+    },
+    /// An evaluation.
+    Evaluation {
+        /// Steps before it.
+        step: u64,
+        /// The mean cross entropy on held-out text, in nats a token.
+        loss: f64,
+        /// The same in bits for each byte of text.
+        bits_per_byte: f64,
+        /// Tokens that were predicted.
+        tokens: usize,
+    },
+    /// A text that the model wrote.
+    Sample {
+        /// Steps before it.
+        step: u64,
+        /// What it was given.
+        prompt: String,
+        /// What it wrote.
+        text: String,
+    },
+}
+
+impl Metric {
+    /// Steps that are done when it is written.
+    pub fn step(&self) -> u64 {
+        match self {
+            Metric::Step { step, .. } | Metric::Evaluation { step, .. } | Metric::Sample { step, .. } => {
+                *step
+            }
+        }
+    }
+}
+
+/// The file, open at its end.
+#[derive(Debug)]
+pub struct Metrics {
+    file: File,
+    path: PathBuf,
+}
+
+impl Metrics {
+    /// Opens the file for a run that goes on after `step`: lines of later steps, and those that a kill left unfinished, go.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub fn open(path: &Path, step: u64) -> io::Result<Metrics> {
+        let old = read(path)?;
+        let kept = old.iter().filter(|m| m.step() <= step);
+        let text: String =
+            kept.filter_map(|m| serde_json::to_string(m).ok()).map(|line| line + "\n").collect();
+        crate::files::write(path, text.as_bytes())?;
+        let file = OpenOptions::new().append(true).open(path)?;
+        Ok(Metrics { file, path: path.to_owned() })
+    }
+
+    /// Adds a line.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn add(&mut self, metric: &Metric) -> io::Result<()> {
+        let line = serde_json::to_string(metric)? + "\n";
+        self.file.write_all(line.as_bytes())
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// The lines of a file; none where there is no file. What is not a line of this kind is left out.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn read(path: &Path) -> io::Result<Vec<Metric>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(e),
+    }
+}

@@ -1,0 +1,175 @@
+//! The model of a run: one that there is, or a new one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use autarky_family::{Config as Sizes, FamilyError, Model, Outline, outline_of};
+use autarky_format::Source;
+use autarky_graph::{Graph, Weights};
+use autarky_text::{Spec, Tokenizer, TokenizerError};
+use serde_json::{Map, Value as Json};
+use thiserror::Error;
+
+use crate::config::ModelConfig;
+use crate::initial::Initial;
+use crate::scale;
+
+/// Why there is no model to train.
+#[derive(Debug, Error)]
+pub enum SubjectError {
+    /// The model or its configuration is not one.
+    #[error(transparent)]
+    Family(#[from] FamilyError),
+    /// The tokenizer of a model cannot be used.
+    #[error("cannot use the tokenizer of {path}: {source}")]
+    Tokenizer {
+        /// Whose.
+        path: PathBuf,
+        /// Why not.
+        source: TokenizerError,
+    },
+    /// A file cannot be read.
+    #[error("cannot read {path}: {problem}")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        problem: String,
+    },
+    /// A configuration has fewer tokens than the tokenizer.
+    #[error(
+        "{path} has a vocabulary of {model} tokens, the tokenizer {tokenizer}: it needs at least as many"
+    )]
+    Vocabulary {
+        /// The configuration.
+        path: PathBuf,
+        /// Its `vocab_size`.
+        model: usize,
+        /// The tokenizer's.
+        tokenizer: usize,
+    },
+}
+
+impl std::fmt::Debug for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Subject").field("sizes", &self.sizes).finish_non_exhaustive()
+    }
+}
+
+/// A model to train: what it computes, the weights that it begins with, and its tokenizer.
+pub struct Subject {
+    /// The sizes.
+    pub sizes: Sizes,
+    /// What it computes.
+    pub graph: Arc<Graph>,
+    /// Its `config.json`, unless it is from a GGUF file.
+    pub object: Option<Map<String, Json>>,
+    /// Its tokenizer, and what that is made of.
+    pub tokenizer: Tokenizer,
+    /// What the tokenizer is made of.
+    pub spec: Spec,
+    weights: Begin,
+}
+
+enum Begin {
+    Opened(Box<Model>),
+    Initial(Initial),
+}
+
+/// What the tokenizer of a GGUF file or a Hugging Face folder is made of.
+///
+/// # Errors
+/// When there is none that can be used.
+pub fn tokenizer_of(path: &Path) -> Result<Spec, SubjectError> {
+    let cannot = |source| SubjectError::Tokenizer { path: path.to_owned(), source };
+    if path.is_dir() {
+        return Spec::from_hugging_face(path).map_err(cannot);
+    }
+    let source = Source::open(path).map_err(FamilyError::from)?;
+    match source.metadata() {
+        Some(metadata) => Spec::from_gguf(metadata).map_err(cannot),
+        None => Spec::from_hugging_face(path.parent().unwrap_or(path)).map_err(cannot),
+    }
+}
+
+/// The tokenizer of a model with the chat template that the run asks for.
+///
+/// # Errors
+/// When the template's file cannot be read.
+pub fn with_template(spec: Spec, config: &ModelConfig) -> Result<Spec, SubjectError> {
+    let Some(path) = &config.chat_template else { return Ok(spec) };
+    let text = fs::read_to_string(path);
+    let text = text.map_err(|e| SubjectError::Read { path: path.clone(), problem: e.to_string() })?;
+    Ok(Spec { chat_template: Some(text), ..spec })
+}
+
+impl Subject {
+    /// The model that a configuration asks for. `spec` is the tokenizer, and `context` the length of the rows that a new
+    /// model learns from.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    pub fn open(
+        config: &ModelConfig,
+        spec: Spec,
+        context: usize,
+        seed: u64,
+    ) -> Result<Subject, SubjectError> {
+        let of = config.from.clone().or(config.tokenizer.clone()).unwrap_or_default();
+        let tokenizer =
+            Tokenizer::new(&spec).map_err(|source| SubjectError::Tokenizer { path: of, source })?;
+        let vocabulary = tokenizer.vocab_size();
+        if let Some(path) = &config.from {
+            let model = Model::open(path)?;
+            let object = match model.source() {
+                Source::Gguf(_) => None,
+                _ => Some(read_object(&config_of(path))?),
+            };
+            let (sizes, graph) = (model.config().clone(), Arc::clone(model.graph()));
+            let weights = Begin::Opened(Box::new(model));
+            return Ok(Subject { sizes, graph, object, tokenizer, spec, weights });
+        }
+        let (path, object) = match (&config.config, config.depth) {
+            (Some(path), _) => {
+                let path = config_of(path);
+                let mut object = read_object(&path)?;
+                let model = object.get("vocab_size").and_then(Json::as_u64).unwrap_or(0) as usize;
+                if model < vocabulary {
+                    return Err(SubjectError::Vocabulary { path, model, tokenizer: vocabulary });
+                }
+                object.remove("quantization_config");
+                (path, object)
+            }
+            (None, depth) => {
+                let family = config.family.as_deref().unwrap_or("llama");
+                (PathBuf::from("model.depth"), scale::shape(family, depth.unwrap_or(1), vocabulary, context))
+            }
+        };
+        let Outline { config: sizes, graph } = outline_of(&path, &object)?;
+        let weights = Begin::Initial(Initial::new(&graph, sizes.layers, sizes.width, seed));
+        Ok(Subject { sizes, graph: Arc::new(graph), object: Some(object), tokenizer, spec, weights })
+    }
+
+    /// The weights that it begins with.
+    pub fn weights(&self) -> &dyn Weights {
+        match &self.weights {
+            Begin::Opened(model) => model.weights(),
+            Begin::Initial(initial) => initial,
+        }
+    }
+}
+
+fn config_of(path: &Path) -> PathBuf {
+    if path.is_dir() { path.join("config.json") } else { path.to_owned() }
+}
+
+fn read_object(path: &Path) -> Result<Map<String, Json>, SubjectError> {
+    let problem = |problem: String| SubjectError::Read { path: path.to_owned(), problem };
+    let text = fs::read(path).map_err(|e| problem(e.to_string()))?;
+    match serde_json::from_slice(&text) {
+        Ok(Json::Object(object)) => Ok(object),
+        Ok(_) => Err(problem("it is not a JSON object".to_owned())),
+        Err(e) => Err(problem(e.to_string())),
+    }
+}

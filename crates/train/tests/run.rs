@@ -1,0 +1,286 @@
+//! Whole runs: they learn, go on where they were broken off, and refuse what is damaged or another's.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use autarky_cpu::{Cpu, CpuOptions};
+use autarky_family::Model;
+use autarky_train::checkpoint;
+use autarky_train::config::Config;
+use autarky_train::metrics::{Metric, read};
+use autarky_train::run::{Event, Run, RunError, Summary};
+use tempfile::TempDir;
+
+/// A small text that has something to be learned.
+fn text() -> String {
+    let animals = ["cat", "dog", "fox", "hen"];
+    let places = ["house", "garden", "forest"];
+    let line = |i: usize| {
+        format!(
+            "The {} went to the {} and saw the {}.\n",
+            animals[i % 4],
+            places[i % 3],
+            animals[(i * 7 + 1) % 4]
+        )
+    };
+    (0..400).map(line).collect()
+}
+
+struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    fn new() -> Place {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("text.txt"), text()).unwrap();
+        Place { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn config(&self, more: &str) -> Config {
+        let base = format!(
+            "[model]\ndepth = 1\nvocabulary = 300\n[data]\ntrain = [{:?}]\nheld-out = 0.1\n[training]\ncontext = 32\n\
+             batch = 128\nat-once = 64\nsteps = 12\n[checkpoints]\nevery = 3\n[evaluation]\nevery = 6\n{more}",
+            self.path("text.txt")
+        );
+        Config::from_toml(&base, "test").unwrap()
+    }
+
+    /// Runs until `stop` says so of a step.
+    fn run(&self, config: &Config, name: &str, stop: impl Fn(u64) -> bool) -> Result<Summary, RunError> {
+        self.run_telling(config, name, &mut |event, flag| {
+            if let Event::Metric(Metric::Step { step, .. }) = event {
+                flag.store(stop(*step), Ordering::Relaxed);
+            }
+        })
+    }
+
+    fn run_telling(
+        &self,
+        config: &Config,
+        name: &str,
+        hear: &mut dyn FnMut(&Event<'_>, &AtomicBool),
+    ) -> Result<Summary, RunError> {
+        let device = Cpu::new(CpuOptions { threads: Some(2), ..CpuOptions::default() }).unwrap();
+        let flag = AtomicBool::new(false);
+        let run = Run { config, folder: &self.path(name), device: &device, stop: &flag };
+        run.go(&mut |event| hear(&event, &flag))
+    }
+
+    /// What the run wrote down of losses: of steps and of evaluations, as bits.
+    fn losses(&self, name: &str) -> Vec<(u64, u64)> {
+        let bits = |metric: &Metric| match metric {
+            Metric::Step { step, loss, .. } => Some((*step, u64::from(loss.unwrap().to_bits()))),
+            Metric::Evaluation { step, loss, .. } => Some((*step, loss.to_bits())),
+            Metric::Sample { .. } => None,
+        };
+        read(&self.path(name).join("metrics.jsonl")).unwrap().iter().filter_map(bits).collect()
+    }
+}
+
+#[test]
+fn a_run_learns_and_gives_a_model_that_others_read() {
+    let place = Place::new();
+    let config =
+        place.config("samples = ['The cat']\nsample-tokens = 4\n[optimizer]\nlearning-rate = 0.02\n");
+    let summary = place.run(&config, "a", |_| false).unwrap();
+    assert!(summary.finished && summary.steps == 12);
+    let metrics = read(&place.path("a").join("metrics.jsonl")).unwrap();
+    let losses: Vec<f32> =
+        metrics.iter().filter_map(|m| if let Metric::Step { loss, .. } = m { *loss } else { None }).collect();
+    assert_eq!(losses.len(), 12);
+    assert!(losses[11] < 0.8 * losses[0], "{losses:?}");
+    let samples = metrics.iter().filter(|m| matches!(m, Metric::Sample { .. })).count();
+    assert_eq!(samples, 2);
+    // The same weights in both forms, and in the trained model.
+    let [folder, gguf] = &summary.models[..] else { panic!("{:?}", summary.models) };
+    let (one, other) = (Model::open(folder).unwrap(), Model::open(gguf).unwrap());
+    assert_eq!(one.config().width, 64);
+    for spec in one.graph().weights() {
+        let numbers = |model: &Model| model.weights().get(&spec.name).unwrap().to_f32(&spec.name).unwrap();
+        let turned = spec.name.contains("attn_q.") || spec.name.contains("attn_k.");
+        let (mut a, mut b) = (numbers(&one), numbers(&other));
+        if spec.shape.len() == 1 {
+            // GGUF's vectors are not rounded.
+            b.iter_mut().for_each(|x| *x = half::bf16::from_f32(*x).to_f32());
+        }
+        if turned {
+            // GGUF's rows of queries and keys are in another order.
+            a.sort_by(f32::total_cmp);
+            b.sort_by(f32::total_cmp);
+        }
+        assert!(a == b, "{}", spec.name);
+    }
+}
+
+#[test]
+fn a_run_that_is_stopped_goes_on_with_the_same_bits() {
+    let place = Place::new();
+    for more in ["", "[optimizer]\nlearning-rate = 0.02\n[schedule]\ndecay = 'wsd'\nwarmup = 2\n"] {
+        let config = place.config(more);
+        place.run(&config, "whole", |_| false).unwrap();
+        let whole = place.losses("whole");
+        assert_eq!(whole.len(), 14);
+        // Stopped after steps that have a checkpoint, and after others.
+        for stops in [1, 3, 7, 11] {
+            let summary = place.run(&config, "parts", |step| step == stops).unwrap();
+            assert!(!summary.finished && summary.steps == stops);
+        }
+        let summary = place.run(&config, "parts", |_| false).unwrap();
+        assert!(summary.finished);
+        assert_eq!(place.losses("parts"), whole);
+        let model = |name: &str| fs::read(place.path(name).join("model.gguf")).unwrap();
+        assert!(model("parts") == model("whole"));
+        for name in ["whole", "parts"] {
+            fs::remove_dir_all(place.path(name)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_damaged_checkpoint_is_told_and_the_one_before_is_used() {
+    let place = Place::new();
+    let config = place.config("");
+    place.run(&config, "whole", |_| false).unwrap();
+    place.run(&config, "a", |step| step == 7).unwrap();
+    let folder = place.path("a").join("checkpoints");
+    let found: Vec<u64> = checkpoint::list(&folder).unwrap().iter().map(|(step, _)| *step).collect();
+    assert_eq!(found, [7, 6]);
+    let state = folder.join("step-00000007/state.safetensors");
+    let bytes = fs::read(&state).unwrap();
+    fs::write(&state, &bytes[..bytes.len() - 1]).unwrap();
+    // What a kill leaves half written is no checkpoint.
+    fs::create_dir(folder.join(".step-00000009.partial")).unwrap();
+    let (mut damaged, mut begun) = (0, None);
+    place
+        .run_telling(&config, "a", &mut |event, _| match event {
+            Event::Damaged(_) => damaged += 1,
+            Event::Begin(_, _, step) => begun = Some(*step),
+            _ => {}
+        })
+        .unwrap();
+    assert_eq!((damaged, begun), (1, Some(6)));
+    assert_eq!(place.losses("a"), place.losses("whole"));
+    assert!(!folder.join(".step-00000009.partial").exists());
+}
+
+#[test]
+fn every_change_of_a_checkpoint_is_noticed() {
+    let place = Place::new();
+    let config = place.config("");
+    place.run(&config, "a", |step| step == 3).unwrap();
+    let (_, path) = checkpoint::list(&place.path("a").join("checkpoints")).unwrap().remove(0);
+    assert_eq!(checkpoint::check(&path).unwrap().step, 3);
+    for name in ["state.safetensors", "checkpoint.json"] {
+        let file = path.join(name);
+        let whole = fs::read(&file).unwrap();
+        let notices = |bytes: &[u8], what: &str| {
+            fs::write(&file, bytes).unwrap();
+            assert!(checkpoint::check(&path).is_err(), "{name}, {what}");
+        };
+        for i in 0..40 {
+            let at = i * (whole.len() - 1) / 39;
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << (i % 8);
+            // Blanks in JSON say nothing.
+            if name.ends_with("safetensors") || !whole[at].is_ascii_whitespace() {
+                notices(&bytes, &format!("bit {} of byte {at}", i % 8));
+            }
+            notices(&whole[..at], &format!("cut at {at}"));
+        }
+        fs::write(&file, &whole).unwrap();
+    }
+    checkpoint::check(&path).unwrap();
+}
+
+#[test]
+fn another_run_does_not_take_the_folder() {
+    let place = Place::new();
+    place.run(&place.config(""), "a", |step| step == 3).unwrap();
+    let before = fs::read(place.path("a").join("tokenizer/tokenizer.json")).unwrap();
+    let mut other = place.config("[optimizer]\nlearning-rate = 0.5\n");
+    other.model.vocabulary = Some(310);
+    let error = place.run(&other, "a", |_| false).unwrap_err().to_string();
+    assert!(error.contains("model.vocabulary") && error.contains("optimizer.learning-rate"), "{error}");
+    assert!(fs::read(place.path("a").join("tokenizer/tokenizer.json")).unwrap() == before);
+    // How often it is looked at changes no loss.
+    let mut same = place.config("");
+    (same.evaluation.every, same.checkpoints.every) = (Some(4), Some(5));
+    place.run(&same, "a", |step| step == 5).unwrap();
+}
+
+#[test]
+fn steps_that_give_no_number_are_dropped_and_end_the_run_when_they_go_on() {
+    let place = Place::new();
+    let config = place.config("[optimizer]\nlearning-rate = 1e30\n");
+    let mut dropped = Vec::new();
+    let error = place
+        .run_telling(&config, "a", &mut |event, _| {
+            if let Event::Dropped(step, _) = event {
+                dropped.push(*step);
+            }
+        })
+        .unwrap_err();
+    assert!(matches!(error, RunError::Diverged(10)), "{error}");
+    assert_eq!(dropped.len(), 10);
+}
+
+#[test]
+fn answers_alone_are_learned_from_conversations() {
+    let place = Place::new();
+    let line = |i: usize| {
+        format!(
+            r#"{{"messages": [{{"role": "user", "content": "What is {i} plus 1?"}}, {{"role": "assistant", "content": "It is {}."}}]}}"#,
+            i + 1
+        )
+    };
+    let mut lines: Vec<String> = (0..200).map(line).collect();
+    lines[20] = "{\"messages\": [".to_owned();
+    lines[30] = r#"{"messages": [{"role": "user", "content": "no answer"}]}"#.to_owned();
+    fs::write(place.path("chats.jsonl"), lines.join("\n")).unwrap();
+    let mut config = place.config("");
+    config.data.train = vec![place.path("chats.jsonl")];
+    let (mut broken, mut tokens) = (0, Vec::new());
+    place
+        .run_telling(&config, "a", &mut |event, _| match event {
+            Event::Read(report) => broken = report.broken.count() + report.unfit_count,
+            Event::Metric(Metric::Step { tokens: learned, .. }) => tokens.push(*learned),
+            _ => {}
+        })
+        .unwrap();
+    assert_eq!(broken, 2);
+    // A row of 32 tokens has one such conversation, of which the answer is the smaller part.
+    assert!(tokens.iter().all(|&t| t > 8 && t < 80), "{tokens:?}");
+    config.data.strict = true;
+    let error = place.run(&config, "b", |_| false).unwrap_err().to_string();
+    assert!(error.contains("chats.jsonl") && error.contains("21"), "{error}");
+}
+
+#[test]
+fn a_model_is_trained_further_from_both_kinds_of_files() {
+    let place = Place::new();
+    let first = place.run(&place.config(""), "first", |_| false).unwrap();
+    for model in &first.models {
+        let mut config = place.config("");
+        config.model = autarky_train::config::ModelConfig { from: Some(model.clone()), ..Default::default() };
+        config.optimizer.learning_rate = Some(1e-3);
+        let name = format!("more-{}", model.extension().map_or("hf", |e| e.to_str().unwrap()));
+        let summary = place.run(&config, &name, |_| false).unwrap();
+        let (before, after) = (place.losses("first"), place.losses(&name));
+        let loss = |losses: &[(u64, u64)], i: usize| f32::from_bits(losses[i].1 as u32);
+        assert!(loss(&after, 0) < loss(&before, 0), "it begins where the other ended");
+        assert!(summary.models.iter().any(|m| m.ends_with("model.gguf")));
+        for model in &summary.models {
+            Model::open(model).unwrap();
+        }
+    }
+    let missing = Path::new("/nowhere/model.gguf");
+    let mut config = place.config("");
+    config.model = autarky_train::config::ModelConfig { from: Some(missing.into()), ..Default::default() };
+    assert!(place.run(&config, "b", |_| false).unwrap_err().to_string().contains("/nowhere/model.gguf"));
+}
