@@ -94,7 +94,10 @@ fn code(error: &anyhow::Error) -> u8 {
         if cause.is::<Interrupted>() || stopped {
             return INTERRUPTED;
         }
-        if cause.is::<Usage>() || cause.is::<autarky_plan::FindError>() {
+        if cause.is::<Usage>()
+            || cause.is::<autarky_train::config::ConfigError>()
+            || cause.is::<autarky_plan::FindError>()
+        {
             return USAGE;
         }
         if let Some(e) = cause.downcast_ref::<EngineError>() {
@@ -114,6 +117,17 @@ fn code(error: &anyhow::Error) -> u8 {
         }
         if matches!(cause.downcast_ref::<CompileError>(), Some(CompileError::Memory { .. })) {
             return MEMORY;
+        }
+        if let Some(e) = cause.downcast_ref::<autarky_train::run::RunError>() {
+            match e {
+                autarky_train::run::RunError::Config(_) | autarky_train::run::RunError::OtherRun { .. } => {
+                    return USAGE;
+                }
+                autarky_train::run::RunError::Prepare(_) | autarky_train::run::RunError::Subject(_) => {
+                    return INPUT;
+                }
+                _ => {}
+            }
         }
         let input = cause.is::<Input>()
             || cause.is::<autarky_format::Error>()

@@ -8,6 +8,7 @@ mod plan;
 mod sampling;
 mod search;
 mod serve;
+mod train;
 
 use std::path::PathBuf;
 
@@ -23,6 +24,7 @@ pub(crate) use plan::{
 pub(crate) use sampling::{SamplingArgs, SpeculateName};
 pub(crate) use search::{ByName, FitArgs, ServeArgs, TrainArgs, format};
 pub(crate) use serve::{KeysArgs, KeysCommand, KeysCreateArgs, LogName, ServerArgs};
+pub(crate) use train::TrainingArgs;
 
 use crate::commands::Mix;
 use crate::exit;
@@ -39,6 +41,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Answer a prompt, or chat
     Run(RunArgs),
+    /// Make a model from text, or train one further
+    Train(TrainingArgs),
     /// Serve models to applications, with a web page
     Serve(ServerArgs),
     /// Make and end API keys of the server

@@ -11,6 +11,7 @@ mod quantize;
 mod run;
 mod serve;
 mod tokenize;
+mod train;
 
 pub(crate) use quantize::Mix;
 
@@ -28,6 +29,7 @@ use crate::pages;
 pub(crate) fn run(command: Command) -> Result<()> {
     match command {
         Command::Run(args) => run::run(&args),
+        Command::Train(args) => train::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Keys(args) => keys::run(&args.command),
         Command::Inspect(args) => inspect::run(&args),
