@@ -197,3 +197,95 @@ impl<'a> Batches<'a> {
         step
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+    use serde_json::Value as Json;
+
+    use super::*;
+    use crate::tokens::TokensWriter;
+
+    /// A set whose tokens all differ, of documents of these lengths.
+    fn tokens(lengths: &[usize]) -> (tempfile::TempDir, Tokens) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = TokensWriter::create(folder.path(), "x", Json::Null).unwrap();
+        writer.begin_file();
+        let mut next = 0;
+        for length in lengths {
+            let document: Vec<u32> = (next..next + *length as u32).collect();
+            writer.add(&document, 0).unwrap();
+            writer.end_document().unwrap();
+            next += *length as u32;
+        }
+        (folder, writer.finish().unwrap())
+    }
+
+    /// How often each token is predicted in a pass.
+    fn predicted(rows: &Rows<'_>, epoch: Option<u64>) -> HashMap<u32, usize> {
+        let mut counts = HashMap::new();
+        for row in rows.pass(epoch) {
+            for example in rows.examples(&row) {
+                assert!(example.read() > 0 && example.read() <= rows.length);
+                for pair in example.tokens.windows(2) {
+                    assert_eq!(pair[0] + 1, pair[1], "neighbours stay neighbours");
+                }
+                example.tokens[1..].iter().for_each(|t| *counts.entry(*t).or_default() += 1);
+            }
+        }
+        counts
+    }
+
+    proptest! {
+        #[test]
+        fn a_pass_predicts_every_token_once(
+            lengths in prop::collection::vec(1usize..40, 1..20),
+            length in 1usize..33,
+            seed: u64,
+            epoch in prop::option::of(0u64..3),
+        ) {
+            let (_folder, tokens) = tokens(&lengths);
+            let documents = tokens.documents();
+            let all: usize = lengths.iter().sum();
+            for packing in [Packing::Apart, Packing::Joined, Packing::Whole] {
+                let rows = Rows::new(&tokens, documents.clone(), length, packing, seed);
+                let counts = predicted(&rows, epoch);
+                prop_assert!(counts.values().all(|&n| n == 1), "{packing:?}");
+                let expected: Vec<u32> = match packing {
+                    Packing::Joined => (1..all as u32).collect(),
+                    // What begins a document has nothing before it.
+                    Packing::Apart => documents.iter().flat_map(|d| d.clone().skip(1)).map(|t| t as u32).collect(),
+                    Packing::Whole => {
+                        documents.iter().flat_map(|d| d.clone().skip(1).take(length)).map(|t| t as u32).collect()
+                    }
+                };
+                prop_assert_eq!(counts.len(), expected.len(), "{:?}", packing);
+                prop_assert!(expected.iter().all(|t| counts.contains_key(t)), "{packing:?}");
+            }
+        }
+
+        #[test]
+        fn steps_are_the_same_from_wherever_they_are_begun(
+            lengths in prop::collection::vec(1usize..40, 1..12),
+            length in 1usize..33,
+            each in 1usize..5,
+            start in 0u64..12,
+        ) {
+            let (_folder, tokens) = tokens(&lengths);
+            for packing in [Packing::Apart, Packing::Whole] {
+                let rows = Rows::new(&tokens, tokens.documents(), length, packing, 7);
+                let Some(mut through) = Batches::new(&rows, each, 0) else {
+                    prop_assert!(lengths.iter().all(|&n| n == 1));
+                    continue;
+                };
+                let steps: Vec<_> = (0..start + 3).map(|_| through.step()).collect();
+                let mut later = Batches::new(&rows, each, start).unwrap();
+                for step in &steps[start as usize..] {
+                    prop_assert_eq!(&later.step(), step);
+                }
+            }
+        }
+    }
+}

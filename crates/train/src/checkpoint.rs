@@ -63,8 +63,34 @@ pub struct Position {
 struct Sealed {
     #[serde(flatten)]
     position: Position,
-    /// SHA-256 of `state.safetensors`' hash and of the position.
-    hash: String,
+    /// SHA-256 of `state.safetensors`.
+    state: String,
+    /// SHA-256 of that and of the position.
+    seal: String,
+}
+
+impl Sealed {
+    fn new(position: Position, state: String) -> Sealed {
+        let seal = Sealed::seal(&position, &state);
+        Sealed { position, state, seal }
+    }
+
+    fn seal(position: &Position, state: &str) -> String {
+        let mut hash = Sha256::new();
+        hash.update(state);
+        hash.update(serde_json::to_vec(position).unwrap_or_default());
+        hex(&hash.finalize())
+    }
+
+    /// Reads what a checkpoint says of itself, every byte as it was written.
+    fn read(checkpoint: &Path) -> Result<Sealed, String> {
+        let text = fs::read(checkpoint.join(ABOUT)).map_err(|e| format!("{ABOUT} cannot be read ({e})"))?;
+        let sealed: Sealed = serde_json::from_slice(&text).map_err(|e| format!("{ABOUT} is broken ({e})"))?;
+        match sealed.seal == Sealed::seal(&sealed.position, &sealed.state) {
+            true => Ok(sealed),
+            false => Err(format!("{ABOUT} is not what was written")),
+        }
+    }
 }
 
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CheckpointError {
@@ -72,21 +98,17 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Chec
     move |source| CheckpointError::Io { action, path, source }
 }
 
-/// SHA-256 of a file, and of the position beside it.
-fn seal(state: &Path, position: &Position) -> io::Result<String> {
-    let mut file = File::open(state)?;
+/// SHA-256 of a file.
+fn hash_of(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
         match file.read(&mut buffer)? {
-            0 => break,
+            0 => return Ok(hex(&hash.finalize())),
             n => hash.update(&buffer[..n]),
         }
     }
-    let mut both = Sha256::new();
-    both.update(hash.finalize());
-    both.update(serde_json::to_vec(position)?);
-    Ok(hex(&both.finalize()))
 }
 
 const STATE: &str = "state.safetensors";
@@ -126,9 +148,9 @@ pub fn save(folder: &Path, trainer: &Trainer, position: &Position) -> Result<Pat
         }
     }
     file.finish()?;
-    let hash = seal(&state, position).map_err(io_error("read", &state))?;
+    let hash = hash_of(&state).map_err(io_error("read", &state))?;
     let about = beside.join(ABOUT);
-    let text = serde_json::to_vec_pretty(&Sealed { position: position.clone(), hash }).unwrap_or_default();
+    let text = serde_json::to_vec_pretty(&Sealed::new(position.clone(), hash)).unwrap_or_default();
     write(&about, &text).map_err(io_error("write", &about))?;
     if path.exists() {
         // Written before by a run that went back to an earlier one.
@@ -183,25 +205,21 @@ pub fn tidy(folder: &Path, keep: usize) -> Result<(), CheckpointError> {
 /// When it cannot be read, or is damaged.
 pub fn check(path: &Path) -> Result<Position, CheckpointError> {
     let damaged = |what: String| CheckpointError::Damaged { path: path.to_owned(), what };
-    let missing = |file: &str| format!("it has no {file} that can be read");
-    let text = fs::read(path.join(ABOUT)).map_err(|_| damaged(missing(ABOUT)))?;
-    let sealed: Sealed = serde_json::from_slice(&text)
-        .map_err(|e| damaged(format!("{ABOUT} is not what was written ({e})")))?;
-    let hash = seal(&path.join(STATE), &sealed.position).map_err(|_| damaged(missing(STATE)))?;
-    if hash != sealed.hash {
-        return Err(damaged("its bytes are not those that were written".to_owned()));
+    let sealed = Sealed::read(path).map_err(damaged)?;
+    match hash_of(&path.join(STATE)) {
+        Ok(hash) if hash == sealed.state => Ok(sealed.position),
+        Ok(_) => Err(damaged(format!("{STATE} is not what was written"))),
+        Err(e) => Err(damaged(format!("{STATE} cannot be read ({e})"))),
     }
-    Ok(sealed.position)
 }
 
-/// The run that the latest checkpoint in a folder says it is of, whether or not the checkpoint is whole.
+/// The run that the latest checkpoint in a folder says it is of. Its state may be damaged.
 ///
 /// # Errors
 /// When the folder cannot be read.
 pub fn latest_run(folder: &Path) -> Result<Option<Json>, CheckpointError> {
-    let read =
-        |path: &Path| -> Option<Sealed> { serde_json::from_slice(&fs::read(path.join(ABOUT)).ok()?).ok() };
-    Ok(list(folder)?.iter().find_map(|(_, path)| read(path)).map(|sealed| sealed.position.run))
+    let sealed = list(folder)?.into_iter().find_map(|(_, path)| Sealed::read(&path).ok());
+    Ok(sealed.map(|sealed| sealed.position.run))
 }
 
 /// The trainer goes on from a checkpoint that [`check`] found whole.

@@ -154,6 +154,11 @@ fn a_damaged_checkpoint_is_told_and_the_one_before_is_used() {
     let state = folder.join("step-00000007/state.safetensors");
     let bytes = fs::read(&state).unwrap();
     fs::write(&state, &bytes[..bytes.len() - 1]).unwrap();
+    let about = folder.join("step-00000007/checkpoint.json");
+    let text = fs::read_to_string(&about).unwrap();
+    // A damaged one does not tell of another run, either.
+    fs::write(&about, text.replace("\"context\": 32", "\"context\": 33")).unwrap();
+    assert_ne!(fs::read_to_string(&about).unwrap(), text);
     // What a kill leaves half written is no checkpoint.
     fs::create_dir(folder.join(".step-00000009.partial")).unwrap();
     let (mut damaged, mut begun) = (0, None);
