@@ -388,6 +388,34 @@ mod tests {
     }
 
     #[test]
+    fn the_documented_file_has_every_key_with_what_holds_without_it() {
+        let page = include_str!("../../../docs/train.md");
+        let toml = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+        let run = parsed(toml).unwrap();
+        let same = Config {
+            model: ModelConfig {
+                depth: Some(6),
+                family: Some("llama".to_owned()),
+                vocabulary: Some(4096),
+                ..ModelConfig::default()
+            },
+            data: DataConfig { train: run.data.train.clone(), ..DataConfig::default() },
+            evaluation: EvaluationConfig {
+                samples: run.evaluation.samples.clone(),
+                ..EvaluationConfig::default()
+            },
+            ..Config::default()
+        };
+        assert_eq!(run, same);
+        // What is left out there is a key, too.
+        let absent =
+            toml.lines().filter_map(|line| line.strip_prefix("# ").or(line.strip_prefix('[').map(|_| line)));
+        let text = absent.collect::<Vec<_>>().join("\n");
+        let all = Config::from_toml(&text, "docs").unwrap();
+        assert!(all.model.from.is_some() && all.training.epochs.is_some() && all.checkpoints.every.is_some());
+    }
+
+    #[test]
     fn paths_are_those_of_the_file() {
         let mut run = parsed("[model]\nfrom = 'm'\n[data]\ntrain = ['a.txt', '/b']\n").unwrap();
         run.relative_to(Path::new("runs/small.toml"));

@@ -68,9 +68,7 @@ pub enum RunError {
         source: io::Error,
     },
     /// The folder has another run.
-    #[error(
-        "{path} has a run with another {differing}: give another folder, or delete this one to begin again"
-    )]
+    #[error("{path} has another run's {differing}: give another folder, or delete this one to begin again")]
     OtherRun {
         /// The folder.
         path: PathBuf,

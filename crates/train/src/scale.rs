@@ -10,12 +10,15 @@
 //! | learning rate | 0.3118 · C^-0.1250 | the same |
 //!
 //! C is the computation of the whole run: 6 operations for a parameter and token. The last two rules were measured with
-//! C from 1e17 to 2e19; below that they are extrapolated.
+//! C from 1e17 to 2e19. Smaller runs have the learning rate of 1e17: what the rule says of them is more than they bear.
 
 use serde_json::{Map, Value as Json, json};
 
 const RATIO: usize = 64;
 const HEAD: usize = 64;
+
+/// The least computation for which the rules were measured.
+const LEAST: f64 = 1e17;
 
 /// The `config.json` of a new model of a family, so many layers deep.
 pub fn shape(family: &str, depth: usize, vocabulary: usize, context: usize) -> Map<String, Json> {
@@ -55,7 +58,7 @@ pub fn batch(parameters: u64, tokens: u64) -> usize {
 
 /// The highest learning rate, for a run of so many tokens.
 pub fn learning_rate(parameters: u64, tokens: u64) -> f32 {
-    (0.3118 * libm::pow(computation(parameters, tokens), -0.1250)) as f32
+    (0.3118 * libm::pow(computation(parameters, tokens).max(LEAST), -0.1250)) as f32
 }
 
 fn computation(parameters: u64, tokens: u64) -> f64 {
