@@ -5,7 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use autarky_format::TensorSpec;
-use autarky_format::safetensors::{SafeDType, ShardedWriter};
+use autarky_format::gguf::Metadata;
+use autarky_format::safetensors::{SafeDType, ShardedWriter, Writer};
 use autarky_graph::{Graph, Pairing, Tensor, Weights, device::fetch};
 use half::bf16;
 use serde_json::{Map, Value as Json};
@@ -93,6 +94,156 @@ pub fn export_weights(
                 Numbers::Bf16 => piece.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()).collect(),
             };
             file.append(name, &bytes)?;
+        }
+    }
+    Ok(file.finish()?)
+}
+
+/// A low-rank update of a weight, as [`autarky_graph::adapt`] has it.
+#[derive(Clone, Debug)]
+pub struct Update {
+    /// The weight that it is of.
+    pub weight: String,
+    /// A: `[rank, in]`.
+    pub down: Vec<f32>,
+    /// B: `[out, rank]`.
+    pub up: Vec<f32>,
+}
+
+/// What an adapter is, beside its updates.
+#[derive(Clone, Debug)]
+pub struct AdapterSpec {
+    /// Rows of A.
+    pub rank: usize,
+    /// α.
+    pub alpha: f32,
+    /// Whether updates are multiplied by α / √rank and not by α / rank.
+    pub rank_stabilized: bool,
+    /// What the model is called that it is for.
+    pub base: String,
+}
+
+/// Writes the updates of a model's weights into a folder as PEFT does: `adapter_config.json` and
+/// `adapter_model.safetensors`, in 32-bit floats.
+///
+/// # Errors
+/// For weights that such folders keep otherwise, and files that cannot be written.
+pub fn export_adapter(
+    config: &Config,
+    adapter: &AdapterSpec,
+    updates: &[Update],
+    folder: &Path,
+) -> Result<(), FamilyError> {
+    let family = families::of(config);
+    let mut modules = Vec::new();
+    let mut parts = Vec::new();
+    for update in updates {
+        let Binding::Tensor(name) = names::hugging_face(family, config, None, &update.weight) else {
+            return Err(FamilyError::Unsupported {
+                file: folder.to_owned(),
+                what: format!("an update of {} in PEFT's form", update.weight),
+                advice: "leave it out of the adapter's targets".to_owned(),
+            });
+        };
+        let module = name.strip_suffix(".weight").unwrap_or(&name).to_owned();
+        modules.extend(module.rsplit('.').next().map(str::to_owned));
+        let up = match TurnedRows::of(config, &update.weight)
+            .filter(|_| config.rope.pairing == Pairing::Adjacent)
+        {
+            None => update.up.clone(),
+            Some(rows) => {
+                let shape = vec![update.up.len() / adapter.rank.max(1), adapter.rank];
+                let bytes: Vec<u8> = update.up.iter().flat_map(|x| x.to_le_bytes()).collect();
+                let tensor = Tensor { dtype: autarky_quant::DType::F32, shape, parts: vec![bytes.into()] };
+                rows.to_halves(tensor, &update.weight)?.to_f32(&update.weight)?
+            }
+        };
+        parts.push((format!("base_model.model.{module}"), &update.down, up));
+    }
+    modules.sort_unstable();
+    modules.dedup();
+    let rank = adapter.rank.max(1);
+    let specs: Vec<_> = parts
+        .iter()
+        .flat_map(|(name, down, up)| {
+            [
+                TensorSpec::new(format!("{name}.lora_A.weight"), SafeDType::F32, [rank, down.len() / rank]),
+                TensorSpec::new(format!("{name}.lora_B.weight"), SafeDType::F32, [up.len() / rank, rank]),
+            ]
+        })
+        .collect();
+    let io = |path: &Path, e: std::io::Error| FamilyError::Config {
+        file: path.to_owned(),
+        problem: format!("it cannot be written: {e}"),
+    };
+    fs::create_dir_all(folder).map_err(|e| io(folder, e))?;
+    let mut file = Writer::create(folder.join("adapter_model.safetensors"), &[("format", "pt")], &specs)?;
+    for (name, down, up) in &parts {
+        for (end, numbers) in [("lora_A", &down[..]), ("lora_B", &up[..])] {
+            let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+            file.append(&format!("{name}.{end}.weight"), &bytes)?;
+        }
+    }
+    file.finish()?;
+    let about = serde_json::json!({
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": adapter.base,
+        "r": adapter.rank,
+        "lora_alpha": adapter.alpha,
+        "use_rslora": adapter.rank_stabilized,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": false,
+        "inference_mode": true,
+        "target_modules": modules,
+    });
+    let path = folder.join("adapter_config.json");
+    fs::write(&path, format!("{about:#}\n")).map_err(|e| io(&path, e))
+}
+
+/// Writes the same as a GGUF file that llama.cpp applies to the model's GGUF file, in 32-bit floats.
+///
+/// # Errors
+/// For files that cannot be written.
+pub fn export_adapter_gguf(
+    config: &Config,
+    adapter: &AdapterSpec,
+    updates: &[Update],
+    out: &Path,
+) -> Result<(), FamilyError> {
+    let family = families::of(config);
+    let rank = adapter.rank.max(1);
+    // llama.cpp multiplies by alpha / rank.
+    let alpha = if adapter.rank_stabilized { adapter.alpha * (rank as f32).sqrt() } else { adapter.alpha };
+    let mut metadata = Metadata::new();
+    metadata.insert("general.type", "adapter");
+    metadata.insert("general.architecture", family.architecture);
+    metadata.insert("adapter.type", "lora");
+    metadata.insert("adapter.lora.alpha", alpha);
+    let turned = (config.rope.pairing, family.gguf_pairing) == (Pairing::Halves, Pairing::Adjacent);
+    let dtype = autarky_quant::DType::F32;
+    let specs: Vec<_> = updates
+        .iter()
+        .flat_map(|u| {
+            [
+                TensorSpec::new(format!("{}.lora_a", u.weight), dtype, [rank, u.down.len() / rank]),
+                TensorSpec::new(format!("{}.lora_b", u.weight), dtype, [u.up.len() / rank, rank]),
+            ]
+        })
+        .collect();
+    let mut file = autarky_format::gguf::Writer::create(out, &metadata, &specs)?;
+    let bytes = |numbers: &[f32]| -> Vec<u8> { numbers.iter().flat_map(|x| x.to_le_bytes()).collect() };
+    for update in updates {
+        let weight = &update.weight;
+        file.append(&format!("{weight}.lora_a"), &bytes(&update.down))?;
+        let shape = vec![update.up.len() / rank, rank];
+        let mut up = Tensor { dtype, shape, parts: vec![bytes(&update.up).into()] };
+        if let Some(rows) = TurnedRows::of(config, weight).filter(|_| turned) {
+            up = rows.to_neighbours(up, weight)?;
+        }
+        for part in &up.parts {
+            file.append(&format!("{weight}.lora_b"), part)?;
         }
     }
     Ok(file.finish()?)

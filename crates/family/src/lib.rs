@@ -34,6 +34,6 @@ mod turned;
 pub use config::Config;
 pub use convert::{convert, convert_llama2c, convert_weights};
 pub use error::FamilyError;
-pub use export::{Numbers, export_weights};
+pub use export::{AdapterSpec, Numbers, Update, export_adapter, export_adapter_gguf, export_weights};
 pub use model::{Model, TypeUse, known_families};
 pub use outline::{Outline, outline, outline_of};

@@ -74,6 +74,16 @@ pub trait Weights {
     fn release(&self, _name: &str) {}
 }
 
+impl<W: Weights + ?Sized> Weights for &W {
+    fn get(&self, name: &str) -> Result<Tensor<'_>, WeightError> {
+        (**self).get(name)
+    }
+
+    fn release(&self, name: &str) {
+        (**self).release(name);
+    }
+}
+
 /// How a device keeps activations while it multiplies them by quantized weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activations {

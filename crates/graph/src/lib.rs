@@ -9,6 +9,7 @@
 //! operations and bytes of every op · [`derivative`] the graph that trains a model, from the one that runs it · [`device`] the seam between graph and device · [`mod@reference`] the interpreter ·
 //! [`conformance`] the suite that every device must pass.
 
+pub mod adapt;
 mod builder;
 pub mod conformance;
 pub mod cost;

@@ -39,6 +39,8 @@ pub struct Config {
     pub seed: u64,
     /// What is trained.
     pub model: ModelConfig,
+    /// A small part beside the model that is trained in its stead.
+    pub adapter: Option<AdapterConfig>,
     /// What it is trained on.
     pub data: DataConfig,
     /// How long, and in what steps.
@@ -71,6 +73,43 @@ pub struct ModelConfig {
     pub vocabulary: Option<usize>,
     /// A file with the chat template, in Jinja.
     pub chat_template: Option<PathBuf>,
+}
+
+/// Low-rank updates beside a model's products (LoRA; Hu et al. 2021, arXiv:2106.09685): they alone are trained, whatever type
+/// the model's weights have.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct AdapterConfig {
+    /// Rows of A.
+    pub rank: usize,
+    /// Updates are multiplied by this over the rank; without it, twice the rank.
+    pub alpha: Option<f32>,
+    /// Over the square root of the rank instead (rank-stabilised; Kalajdzievski 2023, arXiv:2312.03732).
+    pub rank_stabilized: bool,
+    /// The projections that have one, by their names in GGUF files: `attn_q`, `ffn_down` and their like; without it all of
+    /// the layers.
+    pub targets: Option<Vec<String>>,
+    /// Whether the result is also written as one model.
+    pub merge: bool,
+}
+
+impl Default for AdapterConfig {
+    fn default() -> AdapterConfig {
+        AdapterConfig { rank: 16, alpha: None, rank_stabilized: false, targets: None, merge: true }
+    }
+}
+
+impl AdapterConfig {
+    /// α.
+    pub fn alpha(&self) -> f32 {
+        self.alpha.unwrap_or(2.0 * self.rank as f32)
+    }
+
+    /// What updates are multiplied by.
+    pub fn scale(&self) -> f32 {
+        let rank = self.rank as f32;
+        self.alpha() / if self.rank_stabilized { rank.sqrt() } else { rank }
+    }
 }
 
 /// What a model is trained on.
@@ -277,6 +316,20 @@ impl Config {
         }
         if m.depth.is_some_and(|d| !(1..=128).contains(&d)) {
             return value("model.depth", "must be from 1 to 128 layers");
+        }
+        if let Some(adapter) = &self.adapter {
+            if m.from.is_none() {
+                return value(
+                    "adapter",
+                    "it is for a model that there is (model.from): a new one is trained itself",
+                );
+            }
+            if !(1..=1024).contains(&adapter.rank) {
+                return value("adapter.rank", "must be from 1 to 1024");
+            }
+            if adapter.alpha.is_some_and(|a| !(a.is_finite() && a > 0.0)) {
+                return value("adapter.alpha", "must be a number above 0");
+            }
         }
         if self.data.train.is_empty() {
             return value("data.train", "name at least one file or folder to learn from");

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use autarky_graph::derivative::{TARGETS, losses};
-use autarky_graph::{BLOCK, CacheDType, Device, Graph, Limits, SequenceStep, Step, Weights};
+use autarky_graph::derivative::losses;
+use autarky_graph::{BLOCK, CacheDType, Device, Graph, Limits, Weights};
 
+use crate::step::{Laid, parts};
 use crate::trainer::{AsBf16, Example, Precision, TrainError};
 
 /// Tokens that are read at a time: their logits are all there at once.
@@ -48,38 +49,11 @@ pub fn evaluate(
     let mut program = device.compile(graph, compiled, limits)?;
     let blocks: Vec<u32> = (0..blocks as u32).collect();
     let mut found = Evaluation::default();
-    let mut rest = examples;
-    while !rest.is_empty() {
-        let mut read = 0;
-        let fits = |e: &&Example| {
-            read += e.read();
-            read <= tokens
-        };
-        let count = rest.iter().take(sequences).take_while(fits).count();
-        let (now, later) = rest.split_at(count.max(1));
-        rest = later;
-        let (mut ids, mut targets, mut steps, mut free) = (vec![], vec![], vec![], &blocks[..]);
-        for example in now.iter().filter(|e| e.read() > 0) {
-            let read = example.read();
-            ids.extend_from_slice(&example.tokens[..read]);
-            targets.extend(example.tokens[1..].iter().map(|&t| t as f32));
-            let own;
-            (own, free) = free.split_at(read.div_ceil(BLOCK));
-            steps.push(SequenceStep { position: 0, tokens: read, blocks: own });
-        }
-        if steps.is_empty() {
-            continue;
-        }
-        let outputs: Vec<u32> = (0..ids.len() as u32).collect();
-        let mut inputs = [&[][..]];
-        inputs[TARGETS] = &targets;
-        program.run(&Step { tokens: &ids, sequences: &steps, outputs: &outputs, inputs: &inputs })?;
-        let learned =
-            now.iter().flat_map(|e| (1..e.tokens.len()).map(|i| e.learned.get(i).copied().unwrap_or(true)));
-        for (loss, _) in program.output(0).iter().zip(learned).filter(|(_, learned)| *learned) {
-            found.sum += f64::from(*loss);
-            found.tokens += 1;
-        }
+    let examples: Vec<Example> = examples.iter().filter(|e| e.read() > 0).cloned().collect();
+    for part in parts(&examples, tokens, sequences) {
+        let laid = Laid::new(part);
+        found.sum += laid.run(&mut *program, &blocks, 1.0)?;
+        found.tokens += laid.learned.iter().filter(|&&learned| learned).count();
     }
     Ok(found)
 }

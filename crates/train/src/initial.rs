@@ -35,12 +35,15 @@ impl Initial {
         let writes = ["attn_output.", "ffn_down.", "ffn_down_exps.", "ffn_down_shexp."];
         let residual = writes.iter().any(|w| spec.name.contains(w));
         let part = if residual { 1.0 / (2.0 * self.layers as f32).sqrt() } else { 1.0 };
-        // FNV-1a: a seed of its own for every name.
-        let own = spec.name.bytes().fold(0xcbf2_9ce4_8422_2325 ^ self.seed, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
-        Rng::new(own).normals(n, self.deviation * part)
+        Rng::new(seed_of(&spec.name, self.seed)).normals(n, self.deviation * part)
     }
+}
+
+/// A seed of its own for every name (FNV-1a).
+pub(crate) fn seed_of(name: &str, seed: u64) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325 ^ seed, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }
 
 impl Weights for Initial {

@@ -2,15 +2,16 @@
 //!
 //! Module map, from files to a model: [`data`] records of files · [`encode`], [`tokens`], [`prepare`] records as tokens on
 //! disk · [`batches`] which of them a step learns · [`subject`] the model, and what a new one begins with ([`scale`],
-//! [`initial`]) · [`trainer`] steps of the graph that [`autarky_graph::derivative`] derives, with the optimizer [`adamw`] at
+//! [`initial`]), or what is trained in its stead ([`adapter`]) · [`trainer`] steps of the graph that [`autarky_graph::derivative`] derives, with the optimizer [`adamw`] at
 //! the rates of a [`schedule`] · [`evaluate`](mod@evaluate), [`sample`] how well it does · [`checkpoint`] everything that
-//! the rest of a run depends on · [`export`] the result · `parallel` threads for all of them.
+//! the rest of a run depends on · [`export`] the result · `step`, `files`, `parallel` what they share.
 //!
 //! [`run`] does all this from a [`config`], whose open numbers [`plan`] fills in, and writes what it finds as [`metrics`].
 //!
 //! It knows graphs and devices only through [`autarky_graph`]'s seam, and no HTTP.
 
 pub mod adamw;
+pub mod adapter;
 pub mod batches;
 pub mod checkpoint;
 pub mod config;
@@ -28,6 +29,7 @@ pub mod run;
 pub mod sample;
 pub mod scale;
 pub mod schedule;
+mod step;
 pub mod subject;
 pub mod tokens;
 pub mod trainer;

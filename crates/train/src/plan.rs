@@ -17,6 +17,9 @@ const ROWS: usize = 16;
 /// The highest learning rate for a model that is trained further, all of its weights.
 const FURTHER: f32 = 2e-5;
 
+/// The same for an adapter (Hu et al. 2021, arXiv:2106.09685, table 11).
+const ADAPTER: f32 = 2e-4;
+
 /// Tokens that are read at a time.
 const AT_ONCE: usize = 4096;
 
@@ -100,7 +103,15 @@ impl RunPlan {
         }
         let steps = t.steps.unwrap_or_else(|| wanted.div_ceil((rows * context) as u64));
         let tokens = steps * (rows * context) as u64;
-        let rate = || if is_new { scale::learning_rate(parameters, tokens) } else { FURTHER };
+        let rate = || {
+            if is_new {
+                scale::learning_rate(parameters, tokens)
+            } else if config.adapter.is_some() {
+                ADAPTER
+            } else {
+                FURTHER
+            }
+        };
         let twentieth = (steps / 20).max(1);
         Ok(RunPlan {
             parameters,

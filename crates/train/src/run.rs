@@ -17,6 +17,7 @@ use autarky_text::Spec;
 use serde_json::{Value as Json, json};
 use thiserror::Error;
 
+use crate::adapter::{Overlay, is_update};
 use crate::batches::{Batches, Packing, Rows};
 use crate::checkpoint::{self, CheckpointError, Position};
 use crate::config::{Config, ConfigError};
@@ -28,6 +29,7 @@ use crate::metrics::{Metric, Metrics};
 use crate::plan::{self, RunPlan};
 use crate::prepare::{PrepareError, Report, Sources};
 use crate::sample;
+use crate::step::parts;
 use crate::subject::{Subject, SubjectError, tokenizer_of, with_template};
 use crate::tokens::Tokens;
 use crate::trainer::{Example, TrainError, Trainer, TrainerOptions};
@@ -188,13 +190,16 @@ impl Run<'_> {
             None => None,
         };
         let context = plan::context(config, trained);
-        let subject = Subject::open(&config.model, spec, context, config.seed)?;
+        let mut subject = Subject::open(&config.model, spec, context, config.seed)?;
+        if let Some(adapter) = &config.adapter {
+            subject = subject.with_adapter(adapter, config.seed)?;
+        }
         let conversations = texts.train.about().conversations > 0;
         let packing =
             config.data.packing.unwrap_or(if conversations { Packing::Whole } else { Packing::Apart });
         let (documents, held_out) = texts.documents(packing);
         let tokens = documents.iter().map(Range::len).sum::<usize>() as u64;
-        let plan = RunPlan::new(config, subject.graph.parameters(), context, tokens, conversations)?;
+        let plan = RunPlan::new(config, subject.trained(), context, tokens, conversations)?;
         let rows = Rows::new(&texts.train, documents, plan.context, plan.packing, config.seed);
         let validation = match &texts.validation {
             Some(tokens) => Rows::new(tokens, tokens.documents(), plan.context, plan.packing, config.seed),
@@ -319,8 +324,14 @@ impl Training<'_> {
             largest_norm: Some(config.optimizer.largest_norm).filter(|n| *n > 0.0),
             precision: config.training.precision,
         };
-        let mut trainer =
-            Trainer::new(self.run.device, &self.subject.graph, self.subject.weights(), options)?;
+        let (device, subject) = (self.run.device, self.subject);
+        let mut trainer = match &subject.adapter {
+            None => Trainer::new(device, &subject.graph, subject.weights(), options)?,
+            Some(adapter) => {
+                let weights = adapter.initial(subject.weights());
+                Trainer::of(device, &adapter.graph, &weights, options, is_update)?
+            }
+        };
         let identity = self.identity(&data);
         let checkpoints = folder.join("checkpoints");
         let mut step = self.restore(&checkpoints, &identity, &mut trainer, listener)?;
@@ -381,6 +392,11 @@ impl Training<'_> {
         Ok(Summary { steps: step, finished, validation, models })
     }
 
+    /// The model as it is now: what is trained, and what stays beside it.
+    fn now<'b>(&'b self, trainer: &'b Trainer) -> Overlay<'b, &'b Trainer> {
+        Overlay { over: trainer, under: self.subject.weights() }
+    }
+
     /// What every later loss depends on.
     fn identity(&self, data: &str) -> Json {
         let config = self.run.identity_of_config();
@@ -419,14 +435,14 @@ impl Training<'_> {
         rows: &[Vec<Example>],
         rate: f32,
     ) -> Result<(f32, f32, usize), TrainError> {
-        let examples: Vec<&Example> = rows.iter().flatten().filter(|e| e.learned() > 0).collect();
-        let tokens: usize = examples.iter().map(|e| e.learned()).sum();
+        let examples: Vec<Example> = rows.iter().flatten().filter(|e| e.learned() > 0).cloned().collect();
+        let tokens: usize = examples.iter().map(Example::learned).sum();
         if tokens == 0 {
             return Err(TrainError::Nothing);
         }
         let mut sum = 0.0;
-        for part in parts(&examples, self.plan) {
-            sum += trainer.gather(&part, tokens)?;
+        for part in parts(&examples, self.plan.at_once, sequences(self.plan)) {
+            sum += trainer.gather(part, tokens)?;
         }
         let norm = trainer.update(rate)?;
         Ok(((sum / tokens as f64) as f32, norm, tokens))
@@ -452,7 +468,7 @@ impl Training<'_> {
         }
         let precision = self.run.config.training.precision;
         let found: Evaluation =
-            evaluate(self.run.device, &self.subject.graph, trainer, precision, &self.validation)?;
+            evaluate(self.run.device, &self.subject.graph, &self.now(trainer), precision, &self.validation)?;
         let Some(loss) = found.loss() else { return Ok(None) };
         let bytes = |token: u32| self.subject.tokenizer.token_bytes(token).map_or(0, <[u8]>::len);
         let learned = self.validation.iter().flat_map(|e| {
@@ -475,8 +491,9 @@ impl Training<'_> {
     ) -> Result<(), RunError> {
         let (tokens, seed) = (self.run.config.evaluation.sample_tokens, self.run.config.seed);
         for prompt in &self.run.config.evaluation.samples {
-            let text = sample::text(self.run.device, self.subject, trainer, prompt, (tokens, seed))
-                .unwrap_or_else(|e| format!("({e})"));
+            let text =
+                sample::text(self.run.device, self.subject, &self.now(trainer), prompt, (tokens, seed))
+                    .unwrap_or_else(|e| format!("({e})"));
             let metric = Metric::Sample { step, prompt: prompt.clone(), text };
             self.tell(&metric, listener)?;
         }
@@ -502,25 +519,6 @@ impl Training<'_> {
 /// Sequences that are read at a time, at most: room for short conversations.
 fn sequences(plan: &RunPlan) -> usize {
     plan.at_once.div_ceil(16)
-}
-
-/// A step's examples in parts that are read at a time.
-fn parts(examples: &[&Example], plan: &RunPlan) -> Vec<Vec<Example>> {
-    let mut parts: Vec<Vec<Example>> = Vec::new();
-    let mut read = 0;
-    for &example in examples {
-        match parts.last_mut() {
-            Some(part) if read + example.read() <= plan.at_once && part.len() < sequences(plan) => {
-                read += example.read();
-                part.push(example.clone());
-            }
-            _ => {
-                read = example.read();
-                parts.push(vec![example.clone()]);
-            }
-        }
-    }
-    parts
 }
 
 /// The keys at which two values differ.

@@ -11,7 +11,8 @@ use autarky_text::{Spec, Tokenizer, TokenizerError};
 use serde_json::{Map, Value as Json};
 use thiserror::Error;
 
-use crate::config::ModelConfig;
+use crate::adapter::Adapter;
+use crate::config::{AdapterConfig, ModelConfig};
 use crate::initial::Initial;
 use crate::scale;
 
@@ -37,6 +38,9 @@ pub enum SubjectError {
         /// Why not.
         problem: String,
     },
+    /// The model has none of the products that an adapter is to be beside.
+    #[error("adapter.targets: the model has none of these; it has {0}")]
+    Targets(String),
     /// A configuration has fewer tokens than the tokenizer.
     #[error(
         "{path} has a vocabulary of {model} tokens, the tokenizer {tokenizer}: it needs at least as many"
@@ -61,8 +65,12 @@ impl std::fmt::Debug for Subject {
 pub struct Subject {
     /// The sizes.
     pub sizes: Sizes,
-    /// What it computes.
+    /// What is trained: with the adapter, where there is one.
     pub graph: Arc<Graph>,
+    /// What is trained in the model's stead.
+    pub adapter: Option<Adapter>,
+    /// What the model is called, where there was one.
+    pub name: String,
     /// Its `config.json`, unless it is from a GGUF file.
     pub object: Option<Map<String, Json>>,
     /// Its tokenizer, and what that is made of.
@@ -128,7 +136,8 @@ impl Subject {
             };
             let (sizes, graph) = (model.config().clone(), Arc::clone(model.graph()));
             let weights = Begin::Opened(Box::new(model));
-            return Ok(Subject { sizes, graph, object, tokenizer, spec, weights });
+            let name = path.display().to_string();
+            return Ok(Subject { sizes, graph, adapter: None, name, object, tokenizer, spec, weights });
         }
         let (path, object) = match (&config.config, config.depth) {
             (Some(path), _) => {
@@ -148,10 +157,28 @@ impl Subject {
         };
         let Outline { config: sizes, graph } = outline_of(&path, &object)?;
         let weights = Begin::Initial(Initial::new(&graph, sizes.layers, sizes.width, seed));
-        Ok(Subject { sizes, graph: Arc::new(graph), object: Some(object), tokenizer, spec, weights })
+        let (graph, object) = (Arc::new(graph), Some(object));
+        Ok(Subject { sizes, graph, adapter: None, name: String::new(), object, tokenizer, spec, weights })
     }
 
-    /// The weights that it begins with.
+    /// The same model with an adapter that is trained in its stead.
+    ///
+    /// # Errors
+    /// When the model has none of the products that it is to be beside.
+    pub fn with_adapter(mut self, config: &AdapterConfig, seed: u64) -> Result<Subject, SubjectError> {
+        let adapter = Adapter::new(config, Arc::clone(&self.graph), seed).map_err(SubjectError::Targets)?;
+        self.graph = Arc::clone(&adapter.graph);
+        self.adapter = Some(adapter);
+        Ok(self)
+    }
+
+    /// Parameters that are trained.
+    pub fn trained(&self) -> u64 {
+        let of = |graph: &Graph| graph.parameters();
+        self.adapter.as_ref().map_or(of(&self.graph), |a| of(&a.graph) - of(&a.base))
+    }
+
+    /// The weights of the model, as it begins.
     pub fn weights(&self) -> &dyn Weights {
         match &self.weights {
             Begin::Opened(model) => model.weights(),

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use autarky_graph::derivative::{FACTORS, TARGETS, training};
+use autarky_graph::derivative::training;
 use autarky_graph::{
-    BLOCK, CacheDType, CompileError, Device, Graph, Limits, MemoryUse, Program, RunError, SequenceStep, Step,
-    Tensor, WeightError, WeightId, Weights,
+    BLOCK, CacheDType, CompileError, Device, Graph, Limits, MemoryUse, Program, RunError, Tensor,
+    WeightError, WeightId, WeightSpec, Weights,
 };
 use autarky_quant::DType;
 use half::bf16;
@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use crate::adamw::{AdamW, AdamWOptions, Update};
 use crate::parallel::sum_of_squares;
+use crate::step::Laid;
 
 /// Why a model cannot be trained, or not on this.
 #[derive(Debug, Error)]
@@ -183,7 +184,21 @@ impl Trainer {
         weights: &dyn Weights,
         options: TrainerOptions,
     ) -> Result<Trainer, TrainError> {
-        let graph = Arc::new(training(graph, |_| true).ok_or(TrainError::Inputs)?);
+        Trainer::of(device, graph, weights, options, |_| true)
+    }
+
+    /// The same of those weights for which `trained` says so. The others are kept as they are stored.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`].
+    pub fn of(
+        device: &dyn Device,
+        graph: &Graph,
+        weights: &dyn Weights,
+        options: TrainerOptions,
+        trained: impl Fn(&WeightSpec) -> bool,
+    ) -> Result<Trainer, TrainError> {
+        let graph = Arc::new(training(graph, trained).ok_or(TrainError::Inputs)?);
         let blocks = options.tokens.div_ceil(BLOCK) + options.sequences;
         let limits = Limits {
             tokens: options.tokens,
@@ -287,31 +302,7 @@ impl Trainer {
         if of == 0 {
             return Err(TrainError::Nothing);
         }
-        let (mut tokens, mut targets, mut factors, mut sequences) = (vec![], vec![], vec![], vec![]);
-        let mut free = &self.blocks[..];
-        for example in examples {
-            let read = example.read();
-            tokens.extend_from_slice(&example.tokens[..read]);
-            targets.extend(example.tokens[1..].iter().map(|&t| t as f32));
-            let learned = |i: usize| example.learned.get(i).copied().unwrap_or(true);
-            factors.extend((1..=read).map(|i| if learned(i) { 1.0 / of as f32 } else { 0.0 }));
-            // Too many are refused by the program's own check of the step.
-            let blocks;
-            (blocks, free) = free.split_at(read.div_ceil(BLOCK).min(free.len()));
-            sequences.push(SequenceStep { position: 0, tokens: read, blocks });
-        }
-        let outputs: Vec<u32> = (0..tokens.len() as u32).collect();
-        let mut inputs = [&[][..]; 2];
-        inputs[TARGETS] = &targets;
-        inputs[FACTORS] = &factors;
-        self.program.run(&Step {
-            tokens: &tokens,
-            sequences: &sequences,
-            outputs: &outputs,
-            inputs: &inputs,
-        })?;
-        let losses = self.program.output(0).iter().zip(&factors).filter(|(_, f)| **f != 0.0);
-        let sum = losses.map(|(&x, _)| f64::from(x)).sum::<f64>();
+        let sum = Laid::new(examples).run(&mut *self.program, &self.blocks, 1.0 / of as f32)?;
         if sum.is_finite() { Ok(sum) } else { Err(TrainError::NotANumber("loss")) }
     }
 

@@ -289,3 +289,42 @@ fn a_model_is_trained_further_from_both_kinds_of_files() {
     config.model = autarky_train::config::ModelConfig { from: Some(missing.into()), ..Default::default() };
     assert!(place.run(&config, "b", |_| false).unwrap_err().to_string().contains("/nowhere/model.gguf"));
 }
+
+#[test]
+fn an_adapter_is_trained_beside_a_quantized_model_and_goes_on_where_it_was_stopped() {
+    let place = Place::new();
+    let first = place.run(&place.config(""), "first", |_| false).unwrap();
+    let gguf = first.models.iter().find(|m| m.ends_with("model.gguf")).unwrap();
+    let options =
+        autarky_family::convert::Options { dtype: Some(autarky_quant::DType::Q8_0), ..Default::default() };
+    let quantized = place.path("q8.gguf");
+    autarky_family::convert(&Model::open(gguf).unwrap(), &quantized, &options, &mut |_| {}).unwrap();
+    let mut config = place.config("[adapter]\nrank = 4\n[optimizer]\nlearning-rate = 0.01\n");
+    config.model = autarky_train::config::ModelConfig { from: Some(quantized), ..Default::default() };
+    let whole = place.run(&config, "whole", |_| false).unwrap();
+    place.run(&config, "parts", |step| step == 7).unwrap();
+    let parts = place.run(&config, "parts", |_| false).unwrap();
+    assert_eq!(place.losses("parts"), place.losses("whole"));
+    let losses: Vec<f32> = place
+        .losses("whole")
+        .iter()
+        .filter(|(_, b)| *b <= u64::from(u32::MAX))
+        .map(|(_, b)| f32::from_bits(*b as u32))
+        .collect();
+    assert!(losses[11] < losses[0], "{losses:?}");
+    let names: Vec<&str> = whole.models.iter().map(|m| m.file_name().unwrap().to_str().unwrap()).collect();
+    assert_eq!(names, ["adapter", "adapter.gguf", "model.gguf"]);
+    for (a, b) in whole.models.iter().zip(&parts.models).filter(|(a, _)| a.is_file()) {
+        assert!(fs::read(a).unwrap() == fs::read(b).unwrap());
+    }
+    let file =
+        autarky_format::safetensors::File::open(whole.models[0].join("adapter_model.safetensors")).unwrap();
+    let module = "base_model.model.model.layers.0.mlp.down_proj";
+    assert_eq!(file.require(&format!("{module}.lora_A.weight")).unwrap().shape, [4, 192]);
+    assert_eq!(file.require(&format!("{module}.lora_B.weight")).unwrap().shape, [64, 4]);
+    let about = fs::read_to_string(whole.models[0].join("adapter_config.json")).unwrap();
+    for part in [r#""r": 4"#, r#""lora_alpha": 8.0"#, r#""q_proj""#] {
+        assert!(about.contains(part), "{about}");
+    }
+    Model::open(&whole.models[2]).unwrap();
+}

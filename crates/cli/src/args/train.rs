@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use autarky_train::config::Config;
+use autarky_train::config::{AdapterConfig, Config};
 use clap::Args;
 
 use super::DeviceArgs;
@@ -19,6 +19,7 @@ Examples:
   autarky train --data book.txt --depth 4 --out runs/book        # a new model from nothing but a text
   autarky train --data corpus/ --data more.jsonl.zst --depth 6 --tokens 20000000 --out runs/corpus
   autarky train --from model/ --data chats.jsonl --out runs/chats  # all weights of a model, on its answers alone
+  autarky train --from model.gguf --lora 16 --data chats.jsonl --out runs/lora  # a quantized model, too
   autarky train run.toml --out runs/a --steps 100")]
 pub(crate) struct TrainingArgs {
     /// A TOML file that says what the run is
@@ -39,6 +40,10 @@ pub(crate) struct TrainingArgs {
     /// Train this model further: a GGUF file, or a Hugging Face folder
     #[arg(long, value_name = "MODEL", conflicts_with_all = ["depth", "config", "tokenizer", "vocabulary"])]
     pub(crate) from: Option<PathBuf>,
+
+    /// Train low-rank updates (LoRA) of this rank beside the model, and not its weights: these may be of any type
+    #[arg(long, value_name = "RANK")]
+    pub(crate) lora: Option<usize>,
 
     /// Make a new model, so many layers deep; width, heads, learning rate, batch and tokens follow
     #[arg(long, value_name = "LAYERS", conflicts_with = "config")]
@@ -114,6 +119,9 @@ impl TrainingArgs {
         }
         if self.tokenizer.is_some() || self.vocabulary.is_some() {
             (model.tokenizer, model.vocabulary) = (None, None);
+        }
+        if let Some(rank) = self.lora {
+            config.adapter = Some(AdapterConfig { rank, ..config.adapter.clone().unwrap_or_default() });
         }
         put(&mut model.from, &self.from);
         put(&mut model.depth, &self.depth);

@@ -66,6 +66,8 @@ struct View {
     /// Operations that this machine does in a second.
     peak: Option<f64>,
     plan: Option<RunPlan>,
+    /// Operations for a token that is learned.
+    operations: f64,
     progress: Option<Progress>,
     losses: Vec<f32>,
     rate: Option<f64>,
@@ -124,14 +126,25 @@ impl View {
             Precision::F32 => "F32",
         };
         let sizes = &subject.sizes;
+        // Two operations a parameter forward and two back; two more for the gradients of those that are trained.
+        let trained = plan.parameters as f64;
+        self.operations = match &subject.adapter {
+            None => 6.0 * trained,
+            Some(adapter) => 4.0 * adapter.base.parameters() as f64 + 6.0 * trained,
+        };
+        let parameters = subject.adapter.as_ref().map_or(plan.parameters, |a| a.base.parameters());
         self.say(&format!(
             "model      {}, {} parameters, {} layers, width {}, vocabulary {}",
             sizes.family,
-            count(plan.parameters),
+            count(parameters),
             sizes.layers,
             sizes.width,
             sizes.vocabulary
         ));
+        if let Some(adapter) = &subject.adapter {
+            let rank = adapter.config.rank;
+            self.say(&format!("adapter    LoRA of rank {rank}, {} parameters", count(plan.parameters)));
+        }
         self.say(&format!("data       {} tokens to learn from", count(plan.data)));
         self.say(&format!(
             "run        {} steps of {} x {} tokens: {} tokens, {passes:.2} passes",
@@ -160,8 +173,7 @@ impl View {
                 // A mean that forgets, so that the number can be read.
                 let rate = self.rate.map_or(rate, |old| 0.9 * old + 0.1 * rate);
                 self.rate = Some(rate);
-                // Two operations a parameter forward, four back.
-                let share = self.peak.map(|peak| 6.0 * plan.parameters as f64 * rate / peak);
+                let share = self.peak.map(|peak| self.operations * rate / peak);
                 let share = share.map_or(String::new(), |s| format!(" ({:.0}% of peak)", 100.0 * s));
                 let loss = loss.map_or("none".to_owned(), |l| format!("{l:.4}"));
                 let note = format!("loss {loss}  rate {learning_rate:.2e}  {rate:.0} tokens/s{share}");

@@ -119,8 +119,11 @@ pub(super) fn load(graph: &Graph, weights: &dyn Weights, pool: &Pool) -> Result<
         let Some(count) = uses.transposed else { continue };
         let spec = &graph.weights()[i];
         let tensor = fetch(weights, &spec.name, &spec.shape)?;
-        // Rows of other types would be blocks of other neighbours.
-        let dtype = if tensor.dtype == DType::BF16 { DType::BF16 } else { DType::F32 };
+        // Rows of types with blocks would be blocks of other neighbours; what is left of their numbers fits into BF16.
+        let dtype = match tensor.dtype {
+            DType::F32 | DType::F16 => DType::F32,
+            _ => DType::BF16,
+        };
         let numbers = tensor.to_f32(&spec.name)?;
         transposed[i] = Some(all.len());
         all.push(pack_transposed(spec, count, dtype, &numbers, pool)?);

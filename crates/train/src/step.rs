@@ -1,0 +1,83 @@
+//! Examples as a step of a program takes them.
+
+use autarky_graph::derivative::{FACTORS, TARGETS};
+use autarky_graph::{BLOCK, Program, RunError, SequenceStep, Step};
+
+use crate::trainer::Example;
+
+/// Examples, one after another.
+#[derive(Debug, Default)]
+pub(crate) struct Laid {
+    tokens: Vec<u32>,
+    targets: Vec<f32>,
+    /// For every target whether it is learned.
+    pub(crate) learned: Vec<bool>,
+    /// Tokens of each example.
+    read: Vec<usize>,
+}
+
+impl Laid {
+    pub(crate) fn new(examples: &[Example]) -> Laid {
+        let mut laid = Laid::default();
+        for example in examples.iter().filter(|e| e.read() > 0) {
+            let read = example.read();
+            laid.tokens.extend_from_slice(&example.tokens[..read]);
+            laid.targets.extend(example.tokens[1..].iter().map(|&t| t as f32));
+            laid.learned.extend((1..=read).map(|i| example.learned.get(i).copied().unwrap_or(true)));
+            laid.read.push(read);
+        }
+        laid
+    }
+
+    /// Runs a program whose losses all are wanted; what is learned counts with `factor` in what is differentiated. Gives the
+    /// sum of the losses of what is learned.
+    ///
+    /// # Errors
+    /// When the examples do not fit the program.
+    pub(crate) fn run(
+        &self,
+        program: &mut dyn Program,
+        blocks: &[u32],
+        factor: f32,
+    ) -> Result<f64, RunError> {
+        let mut free = blocks;
+        let mut sequences = Vec::with_capacity(self.read.len());
+        for &read in &self.read {
+            // Too many are refused by the program's own check of the step.
+            let blocks;
+            (blocks, free) = free.split_at(read.div_ceil(BLOCK).min(free.len()));
+            sequences.push(SequenceStep { position: 0, tokens: read, blocks });
+        }
+        let outputs: Vec<u32> = (0..self.tokens.len() as u32).collect();
+        let factors: Vec<f32> = self.learned.iter().map(|&l| if l { factor } else { 0.0 }).collect();
+        let mut inputs = [&[][..]; 2];
+        inputs[TARGETS] = &self.targets;
+        inputs[FACTORS] = &factors;
+        program.run(&Step {
+            tokens: &self.tokens,
+            sequences: &sequences,
+            outputs: &outputs,
+            inputs: &inputs,
+        })?;
+        let losses = program.output(0).iter().zip(&self.learned).filter(|(_, learned)| **learned);
+        Ok(losses.map(|(&loss, _)| f64::from(loss)).sum())
+    }
+}
+
+/// Examples in parts that a program of so many tokens and sequences takes at a time. One that is longer is a part of its own.
+pub(crate) fn parts(examples: &[Example], tokens: usize, sequences: usize) -> Vec<&[Example]> {
+    let mut parts = Vec::new();
+    let mut rest = examples;
+    while !rest.is_empty() {
+        let mut read = 0;
+        let fits = |e: &&Example| {
+            read += e.read();
+            read <= tokens
+        };
+        let count = rest.iter().take(sequences).take_while(fits).count();
+        let part;
+        (part, rest) = rest.split_at(count.max(1));
+        parts.push(part);
+    }
+    parts
+}
