@@ -1,6 +1,6 @@
 //! The result of a run, in the forms that others read.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use autarky_family::convert::Options;
@@ -10,7 +10,7 @@ use autarky_family::{
 };
 use autarky_format::gguf::Metadata;
 use autarky_graph::adapt::{DOWN, UP};
-use autarky_graph::{Graph, Weights};
+use autarky_graph::{Graph, Tensor, WeightError, Weights};
 use autarky_quant::DType;
 use autarky_text::TokenizerError;
 use thiserror::Error;
@@ -46,47 +46,76 @@ pub enum ExportError {
 /// When they cannot be written.
 pub fn write(
     subject: &Subject,
-    trainer: &Trainer,
+    trainer: Trainer,
     precision: Precision,
     folder: &Path,
 ) -> Result<Vec<PathBuf>, ExportError> {
     let Some(adapter) = &subject.adapter else {
-        return model(subject, &subject.graph, trainer, precision, folder);
+        return model(subject, &subject.graph, &trainer, precision, folder);
     };
-    let mut written = updates(subject, adapter, trainer, folder)?;
+    let updates = Updates::of(trainer);
+    let mut written = updates.write(subject, adapter, folder)?;
     if adapter.config.merge {
-        let merged = adapter.merged(subject.weights(), trainer);
+        let merged = adapter.merged(subject.weights(), &updates);
         written.extend(model(subject, &adapter.base, &merged, precision, folder)?);
     }
     Ok(written)
 }
 
-/// The updates by themselves.
-fn updates(
-    subject: &Subject,
-    adapter: &Adapter,
-    trainer: &Trainer,
-    folder: &Path,
-) -> Result<Vec<PathBuf>, ExportError> {
-    let numbers: HashMap<&str, &[f32]> = trainer.state().map(|w| (w.name, w.numbers)).collect();
-    let update = |(name, down): (&&str, &&[f32])| -> Option<Update> {
-        let weight = name.strip_suffix(DOWN)?;
-        let up = numbers.get(&*format!("{weight}{UP}"))?;
-        Some(Update { weight: weight.to_owned(), down: down.to_vec(), up: up.to_vec() })
-    };
-    let mut updates: Vec<Update> = numbers.iter().filter_map(update).collect();
-    updates.sort_by(|a, b| a.weight.cmp(&b.weight));
-    let config = &adapter.config;
-    let spec = AdapterSpec {
-        rank: config.rank,
-        alpha: config.alpha(),
-        rank_stabilized: config.rank_stabilized,
-        base: subject.name.clone(),
-    };
-    let (peft, gguf) = (folder.join("adapter"), folder.join("adapter.gguf"));
-    export_adapter(&subject.sizes, &spec, &updates, &peft)?;
-    export_adapter_gguf(&subject.sizes, &spec, &updates, &gguf)?;
-    Ok(vec![peft, gguf])
+/// The updates of an adapter by themselves.
+struct Updates(Vec<Update>);
+
+impl Updates {
+    /// What a trainer holds beside them may be most of the memory: it is let go.
+    fn of(trainer: Trainer) -> Updates {
+        let mut numbers: BTreeMap<String, Vec<f32>> = trainer.into_numbers().into_iter().collect();
+        let weights: Vec<String> =
+            numbers.keys().filter_map(|name| name.strip_suffix(DOWN).map(str::to_owned)).collect();
+        let mut take = |name: String| numbers.remove(&name).unwrap_or_default();
+        let update = |weight: String| {
+            let (down, up) = (take(format!("{weight}{DOWN}")), take(format!("{weight}{UP}")));
+            Update { weight, down, up }
+        };
+        Updates(weights.into_iter().map(update).collect())
+    }
+
+    fn write(
+        &self,
+        subject: &Subject,
+        adapter: &Adapter,
+        folder: &Path,
+    ) -> Result<Vec<PathBuf>, ExportError> {
+        let config = &adapter.config;
+        let spec = AdapterSpec {
+            rank: config.rank,
+            alpha: config.alpha(),
+            rank_stabilized: config.rank_stabilized,
+            base: subject.name.clone(),
+        };
+        let (peft, gguf) = (folder.join("adapter"), folder.join("adapter.gguf"));
+        export_adapter(&subject.sizes, &spec, &self.0, &peft)?;
+        export_adapter_gguf(&subject.sizes, &spec, &self.0, &gguf)?;
+        Ok(vec![peft, gguf])
+    }
+}
+
+impl Weights for Updates {
+    fn get(&self, name: &str) -> Result<Tensor<'_>, WeightError> {
+        let of = |update: &Update| {
+            let end = name.strip_prefix(&update.weight)?;
+            [(DOWN, &update.down), (UP, &update.up)]
+                .iter()
+                .find(|(e, _)| *e == end)
+                .map(|(_, n)| (*n).clone())
+        };
+        let found = self.0.iter().find_map(of).ok_or_else(|| WeightError::Missing {
+            name: name.to_owned(),
+            hint: "the adapter has no such update".to_owned(),
+        })?;
+        let (shape, bytes) =
+            (vec![found.len()], found.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>());
+        Ok(Tensor { dtype: DType::F32, shape, parts: vec![bytes.into()] })
+    }
 }
 
 fn model(

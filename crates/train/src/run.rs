@@ -373,7 +373,7 @@ impl Training<'_> {
             let metric = Metric::Step { step, loss, norm, learning_rate: rate, tokens, epoch, seconds };
             self.tell(&metric, listener)?;
             if step.is_multiple_of(plan.evaluate_every) || step == plan.steps {
-                validation = self.evaluate(&trainer, step, listener)?.or(validation);
+                validation = self.evaluate(&mut trainer, step, listener)?.or(validation);
                 self.sample(&trainer, step, listener)?;
             }
             if step.is_multiple_of(plan.checkpoint_every) || step == plan.steps {
@@ -386,7 +386,7 @@ impl Training<'_> {
             self.save(&checkpoints, &trainer, step, &identity, listener)?;
         }
         let models = match finished {
-            true => export::write(self.subject, &trainer, config.training.precision, folder)?,
+            true => export::write(self.subject, trainer, config.training.precision, folder)?,
             false => Vec::new(),
         };
         Ok(Summary { steps: step, finished, validation, models })
@@ -459,7 +459,7 @@ impl Training<'_> {
 
     fn evaluate(
         &mut self,
-        trainer: &Trainer,
+        trainer: &mut Trainer,
         step: u64,
         listener: &mut dyn FnMut(Event<'_>),
     ) -> Result<Option<f64>, RunError> {
@@ -467,8 +467,18 @@ impl Training<'_> {
             return Ok(None);
         }
         let precision = self.run.config.training.precision;
-        let found: Evaluation =
-            evaluate(self.run.device, &self.subject.graph, &self.now(trainer), precision, &self.validation)?;
+        let found = match &self.subject.adapter {
+            None => evaluate(self.run.device, &self.subject.graph, trainer, precision, &self.validation)?,
+            // There may be no room for the model a second time.
+            Some(_) => {
+                let mut found = Evaluation::default();
+                for part in parts(&self.validation, self.plan.at_once, sequences(self.plan)) {
+                    found.sum += trainer.losses(part)?;
+                    found.tokens += part.iter().map(Example::learned).sum::<usize>();
+                }
+                found
+            }
+        };
         let Some(loss) = found.loss() else { return Ok(None) };
         let bytes = |token: u32| self.subject.tokenizer.token_bytes(token).map_or(0, <[u8]>::len);
         let learned = self.validation.iter().flat_map(|e| {

@@ -244,6 +244,11 @@ impl Trainer {
         })
     }
 
+    /// The names and numbers of the trained weights. All else is let go.
+    pub fn into_numbers(self) -> Vec<(String, Vec<f32>)> {
+        self.trained.into_iter().map(|t| (t.name, t.numbers)).collect()
+    }
+
     /// Goes on from a state: `numbers` gives of every weight, by its name, the numbers and the two running means.
     ///
     /// # Errors
@@ -304,6 +309,16 @@ impl Trainer {
         }
         let sum = Laid::new(examples).run(&mut *self.program, &self.blocks, 1.0 / of as f32)?;
         if sum.is_finite() { Ok(sum) } else { Err(TrainError::NotANumber("loss")) }
+    }
+
+    /// The sum of the losses of examples that are not learned. What was gathered is forgotten.
+    ///
+    /// # Errors
+    /// When the examples do not fit the options.
+    pub fn losses(&mut self, examples: &[Example]) -> Result<f64, TrainError> {
+        let sum = Laid::new(examples).run(&mut *self.program, &self.blocks, 1.0);
+        self.discard();
+        Ok(sum?)
     }
 
     /// Forgets the gradients that were gathered.

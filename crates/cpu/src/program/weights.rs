@@ -126,6 +126,8 @@ pub(super) fn load(graph: &Graph, weights: &dyn Weights, pool: &Pool) -> Result<
         };
         let numbers = tensor.to_f32(&spec.name)?;
         transposed[i] = Some(all.len());
+        drop(tensor);
+        weights.release(&spec.name);
         all.push(pack_transposed(spec, count, dtype, &numbers, pool)?);
     }
     Ok(LoadedWeights { all, transposed })

@@ -117,7 +117,9 @@ impl Lowering<'_> {
         let to = self.value(loss.entropy)?;
         let by_x = loss.by_x.map(|index| self.value(index)).transpose()?;
         let most = self.most(x.rows).ok_or_else(|| too_large(label))?;
-        let rows = (LOSS_NUMBERS / width).clamp(32, 480);
+        // Products with rows lose less by few rows than gradients, which sum over them.
+        let numbers = if loss.gradient.is_some() { LOSS_NUMBERS } else { LOSS_NUMBERS / 2 };
+        let rows = (numbers / width).clamp(32, 480);
         let mut after = None;
         for first in (0..most).step_by(rows) {
             let part = |matrix: Matrix| matrix.window(first, rows);
