@@ -123,6 +123,7 @@ fn code(error: &anyhow::Error) -> u8 {
                 autarky_train::run::RunError::Config(_) | autarky_train::run::RunError::OtherRun { .. } => {
                     return USAGE;
                 }
+                autarky_train::run::RunError::Memory { .. } => return MEMORY,
                 autarky_train::run::RunError::Prepare(_) | autarky_train::run::RunError::Subject(_) => {
                     return INPUT;
                 }

@@ -23,5 +23,6 @@ mod tensor;
 mod write;
 
 pub use error::{Error, Place};
+pub use map::Map;
 pub use source::Source;
 pub use tensor::{TensorSpec, TensorView};

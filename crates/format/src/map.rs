@@ -20,7 +20,7 @@ use crate::error::{Error, Place};
 
 /// A regular file, opened for reading and mapped whole.
 #[derive(Debug)]
-pub(crate) struct Map {
+pub struct Map {
     map: Mmap,
     file: File,
     path: Arc<Path>,
@@ -28,7 +28,10 @@ pub(crate) struct Map {
 
 impl Map {
     /// Opens and maps the file. Never blocks: directories, pipes, sockets and devices are refused.
-    pub(crate) fn open(path: &Path) -> Result<Map, Error> {
+    ///
+    /// # Errors
+    /// When it is no regular file, or the system does not map it.
+    pub fn open(path: &Path) -> Result<Map, Error> {
         let file = open_regular(path)?;
         // SAFETY: the mapping is read-only and lives no longer than `Map`, which keeps the file open. That the file is
         // neither shortened nor rewritten by others meanwhile is the documented duty of whoever owns it (see the
@@ -37,7 +40,8 @@ impl Map {
         Ok(Map { map, file, path: path.into() })
     }
 
-    pub(crate) fn bytes(&self) -> &[u8] {
+    /// What it holds.
+    pub fn bytes(&self) -> &[u8] {
         &self.map
     }
 

@@ -60,6 +60,11 @@ pub fn context(config: &Config, trained: Option<usize>) -> usize {
     })
 }
 
+/// How documents come into rows: as it is asked for, else conversations whole and text apart.
+pub fn packing(config: &Config, conversations: bool) -> Packing {
+    config.data.packing.unwrap_or(if conversations { Packing::Whole } else { Packing::Apart })
+}
+
 impl RunPlan {
     /// The numbers for a model of so many parameters and data of so many tokens.
     ///
@@ -118,11 +123,7 @@ impl RunPlan {
             context,
             rows,
             at_once,
-            packing: config.data.packing.unwrap_or(if conversations {
-                Packing::Whole
-            } else {
-                Packing::Apart
-            }),
+            packing: packing(config, conversations),
             steps,
             data,
             learning_rate: config.optimizer.learning_rate.unwrap_or_else(rate),

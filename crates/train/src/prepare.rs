@@ -68,6 +68,9 @@ const TOLD: usize = 5;
 /// How far reading is: files done, of how many, and bytes of text so far.
 pub type Progress<'a> = dyn FnMut(usize, usize, u64) + 'a;
 
+/// Takes records of a file, by its number.
+type Take<'a> = dyn FnMut(usize, Vec<Record>, &mut Report) -> Result<(), PrepareError> + 'a;
+
 /// Text and conversations that are taken at a time, for all processors.
 const BATCH_BYTES: usize = 8 << 20;
 const BATCH_RECORDS: usize = 4096;
@@ -117,7 +120,7 @@ impl Sources {
         &self,
         report: &mut Report,
         progress: &mut Progress<'_>,
-        take: &mut dyn FnMut(usize, Vec<Record>, &mut Report) -> Result<(), PrepareError>,
+        take: &mut Take<'_>,
     ) -> Result<(), PrepareError> {
         let mut total = 0;
         for (number, file) in self.files.iter().enumerate() {

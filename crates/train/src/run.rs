@@ -4,13 +4,13 @@
 //! `checkpoints/`, `metrics.jsonl`, and in the end `model/` and `model.gguf`. Started again, it goes on from its last
 //! whole checkpoint, and every later loss has the same bits as without the break.
 
-use std::fs;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use autarky_engine::memory;
 use autarky_family::FamilyError;
 use autarky_graph::Device;
 use autarky_text::Spec;
@@ -80,6 +80,17 @@ pub enum RunError {
     /// The data has no row.
     #[error("the training data has {0} tokens: there is no text to learn from")]
     NoRows(u64),
+    /// The run needs more memory than there is.
+    #[error(
+        "the weights, their gradients and the optimizer's state take {need}, and {available} are free: train a smaller model, or \
+         an adapter beside it"
+    )]
+    Memory {
+        /// What it takes at least, before what steps read.
+        need: String,
+        /// What there is.
+        available: String,
+    },
     /// No number came out of many steps.
     #[error(
         "{0} steps in a row had a loss or a gradient that is not a number: lower optimizer.learning-rate and start again"
@@ -195,11 +206,11 @@ impl Run<'_> {
             subject = subject.with_adapter(adapter, config.seed)?;
         }
         let conversations = texts.train.about().conversations > 0;
-        let packing =
-            config.data.packing.unwrap_or(if conversations { Packing::Whole } else { Packing::Apart });
+        let packing = plan::packing(config, conversations);
         let (documents, held_out) = texts.documents(packing);
         let tokens = documents.iter().map(Range::len).sum::<usize>() as u64;
         let plan = RunPlan::new(config, subject.trained(), context, tokens, conversations)?;
+        self.admit(&subject)?;
         let rows = Rows::new(&texts.train, documents, plan.context, plan.packing, config.seed);
         let validation = match &texts.validation {
             Some(tokens) => Rows::new(tokens, tokens.documents(), plan.context, plan.packing, config.seed),
@@ -208,6 +219,17 @@ impl Run<'_> {
         let validation = self.validation(&validation);
         let mut training = Training { run: self, subject: &subject, plan: &plan, validation, metrics: None };
         training.go(&rows, texts.train.about().hash.clone(), listener)
+    }
+
+    /// Refuses a run that cannot fit into memory, before anything is made for it.
+    fn admit(&self, subject: &Subject) -> Result<(), RunError> {
+        let need = subject.least_memory(self.config.training.precision);
+        match memory::available() {
+            Some(available) if need > available.bytes => {
+                Err(RunError::Memory { need: memory::human(need), available: memory::human(available.bytes) })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What of the configuration every later loss depends on.
@@ -366,6 +388,8 @@ impl Training<'_> {
                     }
                     (None, None, 0)
                 }
+                // Long conversations may be cut off before their answers.
+                Err(TrainError::Nothing) => (None, None, 0),
                 Err(error) => return Err(error.into()),
             };
             step += 1;
@@ -546,9 +570,4 @@ fn differences(a: &Json, b: &Json, key: &str, out: &mut Vec<String>) {
         let inner = if key.is_empty() { k.clone() } else { format!("{key}.{k}") };
         differences(x.get(k).unwrap_or(&Json::Null), y.get(k).unwrap_or(&Json::Null), &inner, out);
     }
-}
-
-/// Whether a folder has a run that could go on.
-pub fn is_begun(folder: &Path) -> bool {
-    fs::read_dir(folder.join("checkpoints")).is_ok_and(|mut entries| entries.next().is_some())
 }

@@ -15,6 +15,7 @@ use crate::adapter::Adapter;
 use crate::config::{AdapterConfig, ModelConfig};
 use crate::initial::Initial;
 use crate::scale;
+use crate::trainer::Precision;
 
 /// Why there is no model to train.
 #[derive(Debug, Error)]
@@ -176,6 +177,21 @@ impl Subject {
     pub fn trained(&self) -> u64 {
         let of = |graph: &Graph| graph.parameters();
         self.adapter.as_ref().map_or(of(&self.graph), |a| of(&a.graph) - of(&a.base))
+    }
+
+    /// Bytes that training takes at least: what the program reads of every weight, forward and back, and of those that are
+    /// trained their 32-bit numbers, gradients and running means.
+    pub fn least_memory(&self, precision: Precision) -> u64 {
+        let packed = if precision == Precision::Bf16 { 2 } else { 4 };
+        let (all, trained) = (self.graph.parameters(), self.trained());
+        let frozen = match &self.weights {
+            // Their own types forward, BF16 back.
+            Begin::Opened(model) if self.adapter.is_some() => {
+                model.dtypes().iter().map(|t| t.bytes).sum::<u64>() + 2 * (all - trained)
+            }
+            _ => 2 * packed * (all - trained),
+        };
+        frozen + (2 * packed + 16) * trained
     }
 
     /// The weights of the model, as it begins.

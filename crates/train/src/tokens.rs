@@ -9,7 +9,7 @@ use std::io::{self, BufWriter, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
+use autarky_format::Map;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
@@ -31,6 +31,9 @@ pub enum TokensError {
         /// Why not.
         source: io::Error,
     },
+    /// The tokens cannot be mapped.
+    #[error(transparent)]
+    Map(#[from] autarky_format::Error),
     /// A file is not what was written.
     #[error("{path} is damaged ({what}): delete the folder it is in, and the data is read again")]
     Damaged {
@@ -191,7 +194,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 pub struct Tokens {
     contents: Contents,
     /// None where there are no tokens: nothing cannot be mapped.
-    tokens: Option<Mmap>,
+    tokens: Option<Map>,
     ends: Vec<usize>,
 }
 
@@ -212,17 +215,11 @@ impl Tokens {
             |path: &Path, what: &str| TokensError::Damaged { path: path.to_owned(), what: what.into() };
         let contents =
             Tokens::contents(folder, name).ok_or_else(|| damaged(&about, "it is not JSON of a set"))?;
-        let file = File::open(&path).map_err(io_error("open", &path))?;
-        let length = file.metadata().map_err(io_error("read the length of", &path))?.len();
+        let length = fs::metadata(&path).map_err(io_error("read the length of", &path))?.len();
         if Some(length) != contents.tokens.checked_mul(4) {
             return Err(damaged(&path, &format!("{length} bytes are not {} tokens", contents.tokens)));
         }
-        let tokens = match length {
-            0 => None,
-            // SAFETY: the mapping is read-only. That nobody shortens the file meanwhile is the duty of whoever owns the
-            // run's folder, as for model files.
-            _ => Some(unsafe { Mmap::map(&file) }.map_err(io_error("map", &path))?),
-        };
+        let tokens = if length == 0 { None } else { Some(Map::open(&path)?) };
         let bytes = fs::read(&ends_path).map_err(io_error("read", &ends_path))?;
         let (numbers, rest) = bytes.as_chunks::<8>();
         let ends: Vec<usize> = numbers.iter().map(|b| u64::from_le_bytes(*b) as usize).collect();
@@ -248,7 +245,7 @@ impl Tokens {
 
     /// The tokens of a range, as one text.
     pub fn example(&self, range: Range<usize>) -> Example {
-        let all: &[[u8; 4]] = self.tokens.as_ref().map_or(&[], |map| map.as_chunks().0);
+        let all: &[[u8; 4]] = self.tokens.as_ref().map_or(&[], |map| map.bytes().as_chunks().0);
         let stored = all[range].iter().map(|b| u32::from_le_bytes(*b));
         let tokens = stored.clone().map(|t| t & !GIVEN).collect();
         let learned: Vec<bool> = stored.map(|t| t & GIVEN == 0).collect();
