@@ -36,4 +36,4 @@ pub use convert::{convert, convert_llama2c, convert_weights};
 pub use error::FamilyError;
 pub use export::{AdapterSpec, Numbers, Update, export_adapter, export_adapter_gguf, export_weights};
 pub use model::{Model, TypeUse, known_families};
-pub use outline::{Outline, outline, outline_of};
+pub use outline::{Outline, config_object, outline, outline_of};

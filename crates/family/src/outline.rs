@@ -1,6 +1,6 @@
 //! A model's graph from its configuration alone, for those who want to know its work and not its words.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use autarky_graph::Graph;
 use serde_json::{Map, Value};
@@ -24,11 +24,20 @@ pub struct Outline {
 /// # Errors
 /// For files that cannot be read, unknown families, and configurations that make no sense.
 pub fn outline(path: impl AsRef<Path>) -> Result<Outline, FamilyError> {
-    let path = path.as_ref();
-    let file = if path.is_dir() { path.join("config.json") } else { path.to_owned() };
-    let mut object = read_object(&file)?;
+    let (file, mut object) = config_object(path)?;
     object.remove("quantization_config");
     outline_of(&file, &object)
+}
+
+/// The `config.json` at `path`, or in the folder there: its path, and what it holds.
+///
+/// # Errors
+/// For files that cannot be read, or hold no JSON object.
+pub fn config_object(path: impl AsRef<Path>) -> Result<(PathBuf, Map<String, Value>), FamilyError> {
+    let path = path.as_ref();
+    let file = if path.is_dir() { path.join("config.json") } else { path.to_owned() };
+    let object = read_object(&file)?;
+    Ok((file, object))
 }
 
 /// The outline of the model that a configuration says, in Hugging Face's fields. Errors name it as `file`.

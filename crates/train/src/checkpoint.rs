@@ -15,7 +15,7 @@ use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::files::{sync_folder, write};
+use crate::files::{FileError, io_error, sync_folder, write};
 use crate::tokens::hex;
 use crate::trainer::{TrainError, Trainer};
 
@@ -23,15 +23,8 @@ use crate::trainer::{TrainError, Trainer};
 #[derive(Debug, Error)]
 pub enum CheckpointError {
     /// The system does not give or take the bytes.
-    #[error("cannot {action} {path}: {source}")]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// Where.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] FileError),
     /// The state cannot be written or read as safetensors.
     #[error(transparent)]
     Format(#[from] autarky_format::Error),
@@ -91,11 +84,6 @@ impl Sealed {
             false => Err(format!("{ABOUT} is not what was written")),
         }
     }
-}
-
-fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CheckpointError {
-    let path = path.to_owned();
-    move |source| CheckpointError::Io { action, path, source }
 }
 
 /// SHA-256 of a file.

@@ -1,8 +1,8 @@
 //! Records as tokens, with what of them is learned.
 
-use std::borrow::Cow;
-
-use autarky_text::{ChatError, ChatFormat, Conversation, EncodeOptions, Message, Tokenizer, TokenizerError};
+use autarky_text::{
+    ChatError, ChatFormat, Conversation, EncodeOptions, Message, TemplateError, Tokenizer, TokenizerError,
+};
 use serde_json::Value as Json;
 use thiserror::Error;
 
@@ -25,6 +25,9 @@ pub enum EncodeError {
     /// A message is not one.
     #[error("message {0} is not an object with `role` and `content`")]
     Message(usize),
+    /// The model's chat template is none.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
     /// The template does not take it.
     #[error(transparent)]
     Chat(#[from] ChatError),
@@ -48,9 +51,7 @@ impl Encoder {
     /// # Errors
     /// When the model's chat template is none.
     pub fn new(tokenizer: &Tokenizer) -> Result<Encoder, EncodeError> {
-        let chat = ChatFormat::of(tokenizer).map_err(|source| {
-            EncodeError::Chat(ChatError::Template { fault: autarky_text::Fault::Model, source })
-        })?;
+        let chat = ChatFormat::of(tokenizer)?;
         let begin = tokenizer.bos().filter(|bos| tokenizer.added_ids().0.contains(bos));
         Ok(Encoder { tokenizer: tokenizer.clone(), chat, begin, end: tokenizer.eos() })
     }
@@ -80,9 +81,9 @@ impl Encoder {
             serde_json::from_value::<Message>(json.clone()).map_err(|_| EncodeError::Message(i))
         };
         let messages = messages.iter().enumerate().map(message).collect::<Result<Vec<_>, _>>()?;
-        let tools: Option<Cow<'_, Json>> = tools.map(|tools| Cow::Owned(Json::Array(tools.to_vec())));
+        let tools = tools.map(|tools| Json::Array(tools.to_vec()));
         let conversation =
-            Conversation { messages: &messages, tools: tools.as_deref(), ..Conversation::default() };
+            Conversation { messages: &messages, tools: tools.as_ref(), ..Conversation::default() };
         let lessons = chat.lessons(&conversation)?;
         let marked = |(token, learned): (u32, bool)| if learned { token } else { token | GIVEN };
         Ok(lessons.into_iter().map(|l| l.tokens.into_iter().zip(l.learned).map(marked).collect()).collect())

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use autarky_graph::derivative::losses;
-use autarky_graph::{BLOCK, CacheDType, Device, Graph, Limits, Weights};
+use autarky_graph::{BLOCK, Device, Graph, Weights};
 
-use crate::step::{Laid, parts};
-use crate::trainer::{AsBf16, Example, Precision, TrainError};
+use crate::step::{Laid, compile, parts};
+use crate::trainer::{Example, Precision, TrainError};
 
 /// Tokens that are read at a time: their logits are all there at once.
 const AT_ONCE: usize = 512;
@@ -42,12 +42,7 @@ pub fn evaluate(
     let longest = examples.iter().map(Example::read).max().unwrap_or(0);
     let tokens = longest.max(AT_ONCE);
     let sequences = tokens.div_ceil(BLOCK);
-    let blocks = tokens.div_ceil(BLOCK) + sequences;
-    let limits = Limits { tokens, sequences, outputs: tokens, blocks, cache: CacheDType::F32 };
-    let rounded = AsBf16(weights);
-    let compiled: &dyn Weights = if precision == Precision::Bf16 { &rounded } else { weights };
-    let mut program = device.compile(graph, compiled, limits)?;
-    let blocks: Vec<u32> = (0..blocks as u32).collect();
+    let (mut program, blocks) = compile(device, graph, weights, precision, (tokens, sequences))?;
     let mut found = Evaluation::default();
     let examples: Vec<Example> = examples.iter().filter(|e| e.read() > 0).cloned().collect();
     for part in parts(&examples, tokens, sequences) {

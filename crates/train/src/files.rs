@@ -2,7 +2,27 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// The system does not give or take the bytes of a file.
+#[derive(Debug, Error)]
+#[error("cannot {action} {path}: {source}")]
+pub struct FileError {
+    /// What was tried.
+    pub action: &'static str,
+    /// Where.
+    pub path: PathBuf,
+    /// Why not.
+    pub source: io::Error,
+}
+
+/// Makes the error of what was tried.
+pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
+    let path = path.to_owned();
+    move |source| FileError { action, path, source }
+}
 
 /// Writes a file beside its name, brings it to the disk, and gives it its name.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {

@@ -19,7 +19,7 @@ pub mod data;
 pub mod encode;
 pub mod evaluate;
 pub mod export;
-mod files;
+pub mod files;
 pub mod initial;
 pub mod metrics;
 mod parallel;

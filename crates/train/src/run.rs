@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use autarky_engine::memory;
-use autarky_family::FamilyError;
 use autarky_graph::Device;
 use autarky_text::Spec;
 use serde_json::{Value as Json, json};
@@ -96,12 +95,6 @@ pub enum RunError {
         "{0} steps in a row had a loss or a gradient that is not a number: lower optimizer.learning-rate and start again"
     )]
     Diverged(u32),
-}
-
-impl From<FamilyError> for RunError {
-    fn from(error: FamilyError) -> RunError {
-        RunError::Subject(error.into())
-    }
 }
 
 /// What is told on the way.
@@ -196,12 +189,8 @@ impl Run<'_> {
         }
         let (spec, texts) = self.texts(listener)?;
         let config = self.config;
-        let trained = match &config.model.from {
-            Some(path) => Some(autarky_family::Model::open(path)?.config().context),
-            None => None,
-        };
-        let context = plan::context(config, trained);
-        let mut subject = Subject::open(&config.model, spec, context, config.seed)?;
+        let mut subject = Subject::open(config, spec)?;
+        let context = subject.context;
         if let Some(adapter) = &config.adapter {
             subject = subject.with_adapter(adapter, config.seed)?;
         }
@@ -505,10 +494,10 @@ impl Training<'_> {
         };
         let Some(loss) = found.loss() else { return Ok(None) };
         let bytes = |token: u32| self.subject.tokenizer.token_bytes(token).map_or(0, <[u8]>::len);
-        let learned = self.validation.iter().flat_map(|e| {
-            let of = |i: &usize| e.learned.get(*i).copied().unwrap_or(true);
-            (1..e.tokens.len()).filter(of).map(|i| e.tokens[i])
-        });
+        let learned = self
+            .validation
+            .iter()
+            .flat_map(|e| e.predicted().filter(|(_, learned)| *learned).map(|(i, _)| e.tokens[i]));
         let text: usize = learned.filter(|t| !self.subject.tokenizer.is_special(*t)).map(bytes).sum();
         let bits_per_byte = found.sum / std::f64::consts::LN_2 / text.max(1) as f64;
         let tokens = found.tokens;

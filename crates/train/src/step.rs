@@ -1,9 +1,16 @@
-//! Examples as a step of a program takes them.
+//! Examples as a step of a program takes them, and programs that take them.
+
+use std::sync::Arc;
 
 use autarky_graph::derivative::{FACTORS, TARGETS};
-use autarky_graph::{BLOCK, Program, RunError, SequenceStep, Step};
+use autarky_graph::{
+    BLOCK, CacheDType, CompileError, Device, Graph, Limits, Program, RunError, SequenceStep, Step, Tensor,
+    WeightError, Weights,
+};
+use autarky_quant::DType;
+use half::bf16;
 
-use crate::trainer::Example;
+use crate::trainer::{Example, Precision};
 
 /// Examples, one after another.
 #[derive(Debug, Default)]
@@ -23,7 +30,7 @@ impl Laid {
             let read = example.read();
             laid.tokens.extend_from_slice(&example.tokens[..read]);
             laid.targets.extend(example.tokens[1..].iter().map(|&t| t as f32));
-            laid.learned.extend((1..=read).map(|i| example.learned.get(i).copied().unwrap_or(true)));
+            laid.learned.extend(example.predicted().map(|(_, learned)| learned));
             laid.read.push(read);
         }
         laid
@@ -61,6 +68,45 @@ impl Laid {
         })?;
         let losses = program.output(0).iter().zip(&self.learned).filter(|(_, learned)| **learned);
         Ok(losses.map(|(&loss, _)| f64::from(loss)).sum())
+    }
+}
+
+/// A program that takes so many tokens of so many sequences at a time, with weights in a precision, and the blocks of its
+/// cache.
+///
+/// # Errors
+/// When the device does not run the graph, or a weight cannot be had.
+pub(crate) fn compile(
+    device: &dyn Device,
+    graph: Arc<Graph>,
+    weights: &dyn Weights,
+    precision: Precision,
+    (tokens, sequences): (usize, usize),
+) -> Result<(Box<dyn Program>, Vec<u32>), CompileError> {
+    let blocks = tokens.div_ceil(BLOCK) + sequences;
+    let limits = Limits { tokens, sequences, outputs: tokens, blocks, cache: CacheDType::F32 };
+    let rounded = AsBf16(weights);
+    let compiled: &dyn Weights = if precision == Precision::Bf16 { &rounded } else { weights };
+    let program = device.compile(graph, compiled, limits)?;
+    Ok((program, (0..blocks as u32).collect()))
+}
+
+/// Weights whose matrices are BF16.
+struct AsBf16<'a>(&'a dyn Weights);
+
+impl Weights for AsBf16<'_> {
+    fn get(&self, name: &str) -> Result<Tensor<'_>, WeightError> {
+        let tensor = self.0.get(name)?;
+        if tensor.shape.len() < 2 || !tensor.dtype.is_float() || tensor.dtype == DType::BF16 {
+            return Ok(tensor);
+        }
+        let numbers = tensor.to_f32(name)?;
+        let bytes = numbers.into_iter().flat_map(|x| bf16::from_f32(x).to_le_bytes()).collect::<Vec<u8>>();
+        Ok(Tensor { dtype: DType::BF16, shape: tensor.shape, parts: vec![bytes.into()] })
+    }
+
+    fn release(&self, name: &str) {
+        self.0.release(name);
     }
 }
 

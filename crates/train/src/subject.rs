@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use autarky_family::{Config as Sizes, FamilyError, Model, Outline, outline_of};
+use autarky_family::{Config as Sizes, FamilyError, Model, Outline, config_object, outline_of};
 use autarky_format::Source;
 use autarky_graph::{Graph, Weights};
 use autarky_text::{Spec, Tokenizer, TokenizerError};
@@ -12,8 +12,9 @@ use serde_json::{Map, Value as Json};
 use thiserror::Error;
 
 use crate::adapter::Adapter;
-use crate::config::{AdapterConfig, ModelConfig};
+use crate::config::{AdapterConfig, Config, ModelConfig};
 use crate::initial::Initial;
+use crate::plan;
 use crate::scale;
 use crate::trainer::Precision;
 
@@ -66,6 +67,8 @@ impl std::fmt::Debug for Subject {
 pub struct Subject {
     /// The sizes.
     pub sizes: Sizes,
+    /// Tokens of the rows that it learns from.
+    pub context: usize,
     /// What is trained: with the adapter, where there is one.
     pub graph: Arc<Graph>,
     /// What is trained in the model's stead.
@@ -114,17 +117,12 @@ pub fn with_template(spec: Spec, config: &ModelConfig) -> Result<Spec, SubjectEr
 }
 
 impl Subject {
-    /// The model that a configuration asks for. `spec` is the tokenizer, and `context` the length of the rows that a new
-    /// model learns from.
+    /// The model that a configuration asks for, with a tokenizer.
     ///
     /// # Errors
     /// When it cannot be had.
-    pub fn open(
-        config: &ModelConfig,
-        spec: Spec,
-        context: usize,
-        seed: u64,
-    ) -> Result<Subject, SubjectError> {
+    pub fn open(run: &Config, spec: Spec) -> Result<Subject, SubjectError> {
+        let config = &run.model;
         let of = config.from.clone().or(config.tokenizer.clone()).unwrap_or_default();
         let tokenizer =
             Tokenizer::new(&spec).map_err(|source| SubjectError::Tokenizer { path: of, source })?;
@@ -133,17 +131,28 @@ impl Subject {
             let model = Model::open(path)?;
             let object = match model.source() {
                 Source::Gguf(_) => None,
-                _ => Some(read_object(&config_of(path))?),
+                _ => Some(config_object(path)?.1),
             };
             let (sizes, graph) = (model.config().clone(), Arc::clone(model.graph()));
             let weights = Begin::Opened(Box::new(model));
             let name = path.display().to_string();
-            return Ok(Subject { sizes, graph, adapter: None, name, object, tokenizer, spec, weights });
+            let context = plan::context(run, Some(sizes.context));
+            return Ok(Subject {
+                sizes,
+                context,
+                graph,
+                adapter: None,
+                name,
+                object,
+                tokenizer,
+                spec,
+                weights,
+            });
         }
+        let context = plan::context(run, None);
         let (path, object) = match (&config.config, config.depth) {
             (Some(path), _) => {
-                let path = config_of(path);
-                let mut object = read_object(&path)?;
+                let (path, mut object) = config_object(path)?;
                 let model = object.get("vocab_size").and_then(Json::as_u64).unwrap_or(0) as usize;
                 if model < vocabulary {
                     return Err(SubjectError::Vocabulary { path, model, tokenizer: vocabulary });
@@ -157,9 +166,19 @@ impl Subject {
             }
         };
         let Outline { config: sizes, graph } = outline_of(&path, &object)?;
-        let weights = Begin::Initial(Initial::new(&graph, sizes.layers, sizes.width, seed));
+        let weights = Begin::Initial(Initial::new(&graph, sizes.layers, sizes.width, run.seed));
         let (graph, object) = (Arc::new(graph), Some(object));
-        Ok(Subject { sizes, graph, adapter: None, name: String::new(), object, tokenizer, spec, weights })
+        Ok(Subject {
+            sizes,
+            context,
+            graph,
+            adapter: None,
+            name: String::new(),
+            object,
+            tokenizer,
+            spec,
+            weights,
+        })
     }
 
     /// The same model with an adapter that is trained in its stead.
@@ -200,19 +219,5 @@ impl Subject {
             Begin::Opened(model) => model.weights(),
             Begin::Initial(initial) => initial,
         }
-    }
-}
-
-fn config_of(path: &Path) -> PathBuf {
-    if path.is_dir() { path.join("config.json") } else { path.to_owned() }
-}
-
-fn read_object(path: &Path) -> Result<Map<String, Json>, SubjectError> {
-    let problem = |problem: String| SubjectError::Read { path: path.to_owned(), problem };
-    let text = fs::read(path).map_err(|e| problem(e.to_string()))?;
-    match serde_json::from_slice(&text) {
-        Ok(Json::Object(object)) => Ok(object),
-        Ok(_) => Err(problem("it is not a JSON object".to_owned())),
-        Err(e) => Err(problem(e.to_string())),
     }
 }

@@ -5,7 +5,7 @@
 //! and says what both were made from.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{BufWriter, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -16,21 +16,15 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::encode::GIVEN;
+use crate::files::{FileError, io_error};
 use crate::trainer::Example;
 
 /// Why tokens cannot be written or read.
 #[derive(Debug, Error)]
 pub enum TokensError {
     /// The system does not give or take the bytes.
-    #[error("cannot {action} {path}: {source}")]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// Where.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] FileError),
     /// The tokens cannot be mapped.
     #[error(transparent)]
     Map(#[from] autarky_format::Error),
@@ -42,11 +36,6 @@ pub enum TokensError {
         /// How it shows.
         what: String,
     },
-}
-
-fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> TokensError {
-    let path = path.to_owned();
-    move |source| TokensError::Io { action, path, source }
 }
 
 /// What the tokens are of.
@@ -93,7 +82,7 @@ impl Hashed {
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), TokensError> {
         self.hash.update(bytes);
-        self.file.write_all(bytes).map_err(io_error("write", &self.path))
+        Ok(self.file.write_all(bytes).map_err(io_error("write", &self.path))?)
     }
 
     fn finish(mut self) -> Result<[u8; 32], TokensError> {

@@ -4,17 +4,16 @@ use std::sync::Arc;
 
 use autarky_graph::derivative::training;
 use autarky_graph::{
-    BLOCK, CacheDType, CompileError, Device, Graph, Limits, MemoryUse, Program, RunError, Tensor,
-    WeightError, WeightId, WeightSpec, Weights,
+    CompileError, Device, Graph, MemoryUse, Program, RunError, Tensor, WeightError, WeightId, WeightSpec,
+    Weights,
 };
 use autarky_quant::DType;
-use half::bf16;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::adamw::{AdamW, AdamWOptions, Update};
 use crate::parallel::sum_of_squares;
-use crate::step::Laid;
+use crate::step::{Laid, compile};
 
 /// Why a model cannot be trained, or not on this.
 #[derive(Debug, Error)]
@@ -94,37 +93,20 @@ impl Example {
         self.tokens.len().saturating_sub(1)
     }
 
+    /// The places of the tokens that are predicted, and for each whether that is learned.
+    pub fn predicted(&self) -> impl Iterator<Item = (usize, bool)> {
+        (1..self.tokens.len()).map(|i| (i, self.learned.get(i).copied().unwrap_or(true)))
+    }
+
     /// Tokens whose prediction is learned.
     pub fn learned(&self) -> usize {
-        match self.learned.get(1..) {
-            Some(learned) => learned.iter().filter(|&&l| l).count(),
-            None => self.read(),
-        }
+        self.predicted().filter(|(_, learned)| *learned).count()
     }
 }
 
 impl From<&[u32]> for Example {
     fn from(tokens: &[u32]) -> Example {
         Example { tokens: tokens.to_vec(), learned: Vec::new() }
-    }
-}
-
-/// Weights whose matrices are BF16.
-pub(crate) struct AsBf16<'a>(pub(crate) &'a dyn Weights);
-
-impl Weights for AsBf16<'_> {
-    fn get(&self, name: &str) -> Result<Tensor<'_>, WeightError> {
-        let tensor = self.0.get(name)?;
-        if tensor.shape.len() < 2 || !tensor.dtype.is_float() || tensor.dtype == DType::BF16 {
-            return Ok(tensor);
-        }
-        let numbers = tensor.to_f32(name)?;
-        let bytes = numbers.into_iter().flat_map(|x| bf16::from_f32(x).to_le_bytes()).collect::<Vec<u8>>();
-        Ok(Tensor { dtype: DType::BF16, shape: tensor.shape, parts: vec![bytes.into()] })
-    }
-
-    fn release(&self, name: &str) {
-        self.0.release(name);
     }
 }
 
@@ -199,17 +181,8 @@ impl Trainer {
         trained: impl Fn(&WeightSpec) -> bool,
     ) -> Result<Trainer, TrainError> {
         let graph = Arc::new(training(graph, trained).ok_or(TrainError::Inputs)?);
-        let blocks = options.tokens.div_ceil(BLOCK) + options.sequences;
-        let limits = Limits {
-            tokens: options.tokens,
-            sequences: options.sequences,
-            outputs: options.tokens,
-            blocks,
-            cache: CacheDType::F32,
-        };
-        let rounded = AsBf16(weights);
-        let compiled: &dyn Weights = if options.precision == Precision::Bf16 { &rounded } else { weights };
-        let program = device.compile(Arc::clone(&graph), compiled, limits)?;
+        let size = (options.tokens, options.sequences);
+        let (program, blocks) = compile(device, Arc::clone(&graph), weights, options.precision, size)?;
         let mut trained = Vec::new();
         for (id, spec) in graph.weight_ids().zip(graph.weights()) {
             if !program.gradient(id).is_empty() {
@@ -219,7 +192,6 @@ impl Trainer {
             }
         }
         let optimizer = AdamW::new(options.adamw, trained.iter().map(|t| t.numbers.len()));
-        let blocks = (0..blocks as u32).collect();
         Ok(Trainer { program, options, trained, optimizer, blocks })
     }
 
