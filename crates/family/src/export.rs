@@ -68,26 +68,17 @@ pub fn export_weights(
     let spec_of = |name: &String, shape: &[usize]| TensorSpec::new(name.clone(), dtype, shape);
     let specs: Vec<_> =
         parts.iter().flat_map(|(_, names, shape)| names.iter().map(move |n| spec_of(n, shape))).collect();
-    let io = |path: &Path, e: std::io::Error| FamilyError::Config {
-        file: path.to_owned(),
-        problem: format!("it cannot be written: {e}"),
-    };
-    fs::create_dir_all(folder).map_err(|e| io(folder, e))?;
+    fs::create_dir_all(folder).map_err(|e| unwritten(folder, e))?;
     let mut object = object.clone();
     let name = if numbers == Numbers::F32 { "float32" } else { "bfloat16" };
     object.insert("torch_dtype".to_owned(), name.into());
     let path = folder.join("config.json");
     let text = serde_json::to_string_pretty(&object).unwrap_or_default();
-    fs::write(&path, text + "\n").map_err(|e| io(&path, e))?;
+    fs::write(&path, text + "\n").map_err(|e| unwritten(&path, e))?;
     let mut file = ShardedWriter::create(folder, &[("format", "pt")], &specs, SHARD)?;
     for (spec, names, _) in &parts {
-        let mut tensor: Tensor<'_> = fetch(weights, &spec.name, &spec.shape)?;
-        if let Some(rows) =
-            TurnedRows::of(config, &spec.name).filter(|_| config.rope.pairing == Pairing::Adjacent)
-        {
-            tensor = rows.to_halves(tensor, &spec.name)?;
-        }
-        let all = tensor.to_f32(&spec.name)?;
+        let tensor = fetch(weights, &spec.name, &spec.shape)?;
+        let all = in_halves(config, tensor, &spec.name)?.to_f32(&spec.name)?;
         for (name, piece) in names.iter().zip(all.chunks((all.len() / names.len().max(1)).max(1))) {
             let bytes: Cow<'_, [u8]> = match numbers {
                 Numbers::F32 => piece.iter().flat_map(|x| x.to_le_bytes()).collect(),
@@ -97,6 +88,19 @@ pub fn export_weights(
         }
     }
     Ok(file.finish()?)
+}
+
+/// A weight whose rows pair halves, as such folders have it.
+fn in_halves<'a>(config: &Config, tensor: Tensor<'a>, weight: &str) -> Result<Tensor<'a>, FamilyError> {
+    let turned = TurnedRows::of(config, weight).filter(|_| config.rope.pairing == Pairing::Adjacent);
+    match turned {
+        Some(rows) => Ok(rows.to_halves(tensor, weight)?),
+        None => Ok(tensor),
+    }
+}
+
+fn unwritten(path: &Path, error: std::io::Error) -> FamilyError {
+    FamilyError::Config { file: path.to_owned(), problem: format!("it cannot be written: {error}") }
 }
 
 /// A low-rank update of a weight, as [`autarky_graph::adapt`] has it.
@@ -147,17 +151,9 @@ pub fn export_adapter(
         };
         let module = name.strip_suffix(".weight").unwrap_or(&name).to_owned();
         modules.extend(module.rsplit('.').next().map(str::to_owned));
-        let up = match TurnedRows::of(config, &update.weight)
-            .filter(|_| config.rope.pairing == Pairing::Adjacent)
-        {
-            None => update.up.clone(),
-            Some(rows) => {
-                let shape = vec![update.up.len() / adapter.rank.max(1), adapter.rank];
-                let bytes: Vec<u8> = update.up.iter().flat_map(|x| x.to_le_bytes()).collect();
-                let tensor = Tensor { dtype: autarky_quant::DType::F32, shape, parts: vec![bytes.into()] };
-                rows.to_halves(tensor, &update.weight)?.to_f32(&update.weight)?
-            }
-        };
+        let rank = adapter.rank.max(1);
+        let up = Tensor::of_f32(&[update.up.len() / rank, rank], &update.up);
+        let up = in_halves(config, up, &update.weight)?.to_f32(&update.weight)?;
         parts.push((format!("base_model.model.{module}"), &update.down, up));
     }
     modules.sort_unstable();
@@ -172,11 +168,7 @@ pub fn export_adapter(
             ]
         })
         .collect();
-    let io = |path: &Path, e: std::io::Error| FamilyError::Config {
-        file: path.to_owned(),
-        problem: format!("it cannot be written: {e}"),
-    };
-    fs::create_dir_all(folder).map_err(|e| io(folder, e))?;
+    fs::create_dir_all(folder).map_err(|e| unwritten(folder, e))?;
     let mut file = Writer::create(folder.join("adapter_model.safetensors"), &[("format", "pt")], &specs)?;
     for (name, down, up) in &parts {
         for (end, numbers) in [("lora_A", &down[..]), ("lora_B", &up[..])] {
@@ -199,7 +191,7 @@ pub fn export_adapter(
         "target_modules": modules,
     });
     let path = folder.join("adapter_config.json");
-    fs::write(&path, format!("{about:#}\n")).map_err(|e| io(&path, e))
+    fs::write(&path, format!("{about:#}\n")).map_err(|e| unwritten(&path, e))
 }
 
 /// Writes the same as a GGUF file that llama.cpp applies to the model's GGUF file, in 32-bit floats.
@@ -237,8 +229,7 @@ pub fn export_adapter_gguf(
     for update in updates {
         let weight = &update.weight;
         file.append(&format!("{weight}.lora_a"), &bytes(&update.down))?;
-        let shape = vec![update.up.len() / rank, rank];
-        let mut up = Tensor { dtype, shape, parts: vec![bytes(&update.up).into()] };
+        let mut up = Tensor::of_f32(&[update.up.len() / rank, rank], &update.up);
         if let Some(rows) = TurnedRows::of(config, weight).filter(|_| turned) {
             up = rows.to_neighbours(up, weight)?;
         }

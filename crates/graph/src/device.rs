@@ -28,6 +28,14 @@ pub struct Tensor<'a> {
     pub parts: Vec<Cow<'a, [u8]>>,
 }
 
+impl Tensor<'static> {
+    /// The tensor of these numbers, row-major, as 32-bit floats.
+    pub fn of_f32(shape: &[usize], numbers: &[f32]) -> Tensor<'static> {
+        let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+        Tensor { dtype: DType::F32, shape: shape.to_vec(), parts: vec![bytes.into()] }
+    }
+}
+
 impl Tensor<'_> {
     /// Numbers in all.
     pub fn elements(&self) -> usize {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use autarky_graph::adapt::{DOWN, UP, adapted};
 use autarky_graph::conformance::Rng;
 use autarky_graph::{Graph, Tensor, WeightError, WeightSpec, Weights};
-use autarky_quant::DType;
 
 use crate::config::AdapterConfig;
 use crate::initial::seed_of;
@@ -85,17 +84,12 @@ impl Weights for InitialUpdates<'_> {
             let mut rng = Rng::new(seed_of(name, self.0.seed));
             (0..n).map(|_| bound * (2.0 * rng.uniform() - 1.0)).collect()
         };
-        Ok(of_f32(&spec.shape, numbers))
+        Ok(Tensor::of_f32(&spec.shape, &numbers))
     }
 }
 
 fn missing(name: &str) -> WeightError {
     WeightError::Missing { name: name.to_owned(), hint: "it is not a weight of an adapter".to_owned() }
-}
-
-fn of_f32(shape: &[usize], numbers: Vec<f32>) -> Tensor<'static> {
-    let bytes = numbers.into_iter().flat_map(f32::to_le_bytes).collect::<Vec<u8>>();
-    Tensor { dtype: DType::F32, shape: shape.to_vec(), parts: vec![bytes.into()] }
 }
 
 /// Weights of which some take the place of others.
@@ -142,7 +136,7 @@ impl Weights for Merged<'_> {
                 row.iter_mut().zip(a).for_each(|(w, a)| *w += scale * b * a);
             }
         });
-        Ok(of_f32(&shape, numbers))
+        Ok(Tensor::of_f32(&shape, &numbers))
     }
 
     fn release(&self, name: &str) {

@@ -102,19 +102,17 @@ impl Updates {
 impl Weights for Updates {
     fn get(&self, name: &str) -> Result<Tensor<'_>, WeightError> {
         let of = |update: &Update| {
-            let end = name.strip_prefix(&update.weight)?;
-            [(DOWN, &update.down), (UP, &update.up)]
-                .iter()
-                .find(|(e, _)| *e == end)
-                .map(|(_, n)| (*n).clone())
+            let numbers = match name.strip_prefix(&update.weight)? {
+                DOWN => &update.down,
+                UP => &update.up,
+                _ => return None,
+            };
+            Some(Tensor::of_f32(&[numbers.len()], numbers))
         };
-        let found = self.0.iter().find_map(of).ok_or_else(|| WeightError::Missing {
+        self.0.iter().find_map(of).ok_or_else(|| WeightError::Missing {
             name: name.to_owned(),
             hint: "the adapter has no such update".to_owned(),
-        })?;
-        let (shape, bytes) =
-            (vec![found.len()], found.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>());
-        Ok(Tensor { dtype: DType::F32, shape, parts: vec![bytes.into()] })
+        })
     }
 }
 

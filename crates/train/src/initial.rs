@@ -2,7 +2,6 @@
 
 use autarky_graph::conformance::Rng;
 use autarky_graph::{Graph, Tensor, WeightError, WeightSpec, Weights};
-use autarky_quant::DType;
 
 /// Weights drawn at random: matrices about normal with deviation √(2 / 5d), d being the model's width (Nguyen & Salazar
 /// 2019, arXiv:1910.05895); those that write into the stream between layers smaller by √(2 · layers) (Radford et al.
@@ -52,7 +51,6 @@ impl Weights for Initial {
             name: name.to_owned(),
             hint: "the model's graph has no such weight".to_owned(),
         })?;
-        let bytes = self.numbers(spec).into_iter().flat_map(f32::to_le_bytes).collect::<Vec<u8>>();
-        Ok(Tensor { dtype: DType::F32, shape: spec.shape.clone(), parts: vec![bytes.into()] })
+        Ok(Tensor::of_f32(&spec.shape, &self.numbers(spec)))
     }
 }

@@ -7,7 +7,6 @@ use autarky_graph::{
     CompileError, Device, Graph, MemoryUse, Program, RunError, Tensor, WeightError, WeightId, WeightSpec,
     Weights,
 };
-use autarky_quant::DType;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -335,7 +334,6 @@ impl Weights for Trainer {
             name: name.to_owned(),
             hint: "it is not among the weights that are trained".to_owned(),
         })?;
-        let bytes = t.numbers.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
-        Ok(Tensor { dtype: DType::F32, shape: t.shape.clone(), parts: vec![bytes.into()] })
+        Ok(Tensor::of_f32(&t.shape, &t.numbers))
     }
 }
