@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::task::{BufferId, Task};
+use super::task::{Accesses, BufferId, Task};
 
 /// Calls of `Worker::for_each` that one stage may make: the pool has counters for 15.
 const MOST_TASKS: usize = 12;
@@ -19,8 +19,9 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// Gives every task the earliest stage after the tasks whose results it reads. Tasks are in an order in which they
-    /// could run one by one; `kept` are the buffers that the caller reads after the last stage.
+    /// Gives every task the earliest stage after the tasks whose results it reads, or a later one where its results take
+    /// memory for less long then, and what it reads for no longer. Tasks are in an order in which they could run one by
+    /// one; `kept` are the buffers that the caller reads after the last stage.
     pub(super) fn new(tasks: &[Task], buffers: usize, kept: &[BufferId]) -> Schedule {
         let accesses: Vec<_> = tasks.iter().map(Task::accesses).collect();
         let mut ready = vec![0usize; buffers];
@@ -53,6 +54,7 @@ impl Schedule {
                 gradients.insert(*g, stage + 1);
             }
         }
+        postpone(&accesses, &mut stages, &mut stage_of, buffers, kept);
         let mut lifetimes: Vec<Option<(usize, usize)>> = vec![None; buffers];
         let mut readers: Vec<Vec<usize>> = vec![Vec::new(); buffers];
         for (a, &stage) in accesses.iter().zip(&stage_of) {
@@ -82,5 +84,48 @@ impl Schedule {
             }
         }
         Schedule { stages, lifetimes, in_place }
+    }
+}
+
+/// Moves tasks to later stages: before the first that needs them, but no further than what they read is read by others.
+///
+/// So what the backward pass computes again from what the forward pass keeps anyway does not live from one to the other.
+fn postpone(
+    accesses: &[Accesses],
+    stages: &mut [Vec<usize>],
+    stage_of: &mut [usize],
+    buffers: usize,
+    kept: &[BufferId],
+) {
+    let end = stages.len();
+    // What the tasks after the one at hand say of each buffer, cache and gradient: the first stage that uses it.
+    let mut used = vec![end; buffers];
+    let mut caches: HashMap<usize, usize> = HashMap::new();
+    let mut gradients: HashMap<usize, usize> = HashMap::new();
+    // Of every buffer the stages that read it.
+    let mut reads: Vec<Vec<usize>> = vec![Vec::new(); buffers];
+    kept.iter().for_each(|b| reads[b.0].push(end));
+    for (a, &stage) in accesses.iter().zip(&*stage_of) {
+        a.reads.iter().for_each(|b| reads[b.0].push(stage));
+    }
+    for (index, a) in accesses.iter().enumerate().rev() {
+        let now = stage_of[index];
+        let next = a.writes.iter().map(|b| used[b.0]);
+        let next = next.chain(a.cache.and_then(|c| caches.get(&c)).copied());
+        let next = next.chain(a.gradients.iter().filter_map(|g| gradients.get(g)).copied());
+        let mut latest = next.min().map_or(now, |next| next.saturating_sub(1));
+        for b in &a.reads {
+            let of = &mut reads[b.0];
+            of.swap_remove(of.iter().position(|&s| s == now).unwrap_or(0));
+            latest = latest.min(of.iter().copied().max().unwrap_or(now));
+        }
+        let stage = (now + 1..=latest.min(end - 1)).rev().find(|&s| stages[s].len() < MOST_TASKS).unwrap_or(now);
+        stages[now].retain(|&t| t != index);
+        stages[stage].push(index);
+        stage_of[index] = stage;
+        a.reads.iter().for_each(|b| reads[b.0].push(stage));
+        a.reads.iter().chain(&a.writes).for_each(|b| used[b.0] = used[b.0].min(stage));
+        a.cache.into_iter().for_each(|c| _ = caches.insert(c, stage));
+        a.gradients.iter().for_each(|g| _ = gradients.insert(*g, stage));
     }
 }
