@@ -119,7 +119,8 @@ fn postpone(
             of.swap_remove(of.iter().position(|&s| s == now).unwrap_or(0));
             latest = latest.min(of.iter().copied().max().unwrap_or(now));
         }
-        let stage = (now + 1..=latest.min(end - 1)).rev().find(|&s| stages[s].len() < MOST_TASKS).unwrap_or(now);
+        let stage =
+            (now + 1..=latest.min(end - 1)).rev().find(|&s| stages[s].len() < MOST_TASKS).unwrap_or(now);
         stages[now].retain(|&t| t != index);
         stages[stage].push(index);
         stage_of[index] = stage;
