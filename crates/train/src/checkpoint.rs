@@ -120,15 +120,15 @@ pub fn save(folder: &Path, trainer: &Trainer, position: &Position) -> Result<Pat
     let state = beside.join(STATE);
     let specs: Vec<_> = KINDS
         .iter()
-        .flat_map(|kind| {
-            trainer
-                .state()
-                .map(move |w| TensorSpec::new(format!("{}{kind}", w.name), SafeDType::F32, w.shape))
+        .enumerate()
+        .flat_map(|(i, kind)| {
+            let kept = trainer.state().filter(move |w| !w.kinds()[i].is_empty());
+            kept.map(move |w| TensorSpec::new(format!("{}{kind}", w.name), SafeDType::F32, w.shape))
         })
         .collect();
     let mut file = safetensors::Writer::create(&state, &[("format", "autarky checkpoint 1")], &specs)?;
     for w in trainer.state() {
-        for (kind, numbers) in KINDS.iter().zip([w.numbers, w.first, w.second]) {
+        for (kind, numbers) in KINDS.iter().zip(w.kinds()) {
             for piece in numbers.chunks(1 << 18) {
                 let bytes: Vec<u8> = piece.iter().flat_map(|x| x.to_le_bytes()).collect();
                 file.append(&format!("{}{kind}", w.name), &bytes)?;
@@ -217,6 +217,10 @@ pub fn latest_run(folder: &Path) -> Result<Option<Json>, CheckpointError> {
 pub fn restore(path: &Path, position: &Position, trainer: &mut Trainer) -> Result<(), CheckpointError> {
     let file = safetensors::File::open(path.join(STATE))?;
     let read = |name: String| -> Result<Vec<f32>, CheckpointError> {
+        if file.raw(&name).is_none() {
+            // The trainer says whether it should be there.
+            return Ok(Vec::new());
+        }
         let view = file.require(&name)?;
         let numbers = view.f32s().ok_or_else(|| CheckpointError::Damaged {
             path: path.to_owned(),

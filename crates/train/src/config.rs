@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::adamw::AdamWOptions;
 use crate::batches::Packing;
+use crate::muon::MuonOptions;
 use crate::schedule::Decay;
 use crate::trainer::Precision;
 
@@ -166,10 +167,23 @@ pub struct TrainingConfig {
     pub precision: Precision,
 }
 
-/// What AdamW goes by.
+/// What changes the weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// [`AdamW`](crate::adamw).
+    #[default]
+    Adamw,
+    /// [`Muon`](crate::muon) for the matrices of the layers, and AdamW for the rest.
+    Muon,
+}
+
+/// What the optimizer goes by.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct OptimizerConfig {
+    /// Which it is.
+    pub method: Method,
     /// The highest learning rate.
     pub learning_rate: Option<f32>,
     /// β₁.
@@ -180,6 +194,8 @@ pub struct OptimizerConfig {
     pub epsilon: f32,
     /// The part of itself, times the learning rate, that a matrix loses in a step.
     pub weight_decay: f32,
+    /// μ of Muon.
+    pub momentum: f32,
     /// Gradients are scaled down to this norm; 0: never.
     pub largest_norm: f32,
 }
@@ -188,11 +204,13 @@ impl Default for OptimizerConfig {
     fn default() -> OptimizerConfig {
         // The values of Llama 2 (arXiv:2307.09288, section 2.2).
         OptimizerConfig {
+            method: Method::default(),
             learning_rate: None,
             first_decay: 0.9,
             second_decay: 0.95,
             epsilon: 1e-8,
             weight_decay: 0.1,
+            momentum: MuonOptions::default().momentum,
             largest_norm: 1.0,
         }
     }
@@ -207,6 +225,13 @@ impl OptimizerConfig {
             epsilon: self.epsilon,
             weight_decay: self.weight_decay,
         }
+    }
+
+    /// As Muon takes it, where it is asked for.
+    pub fn muon(&self, precision: Precision) -> Option<MuonOptions> {
+        let bf16 = precision == Precision::Bf16;
+        let options = MuonOptions { momentum: self.momentum, weight_decay: self.weight_decay, bf16 };
+        (self.method == Method::Muon).then_some(options)
     }
 }
 
@@ -360,6 +385,7 @@ impl Config {
         let shares = [
             ("optimizer.first-decay", o.first_decay),
             ("optimizer.second-decay", o.second_decay),
+            ("optimizer.momentum", o.momentum),
             ("schedule.floor", s.floor),
             ("schedule.cooldown", s.cooldown),
         ];

@@ -2,7 +2,7 @@
 //!
 //! Module map, from files to a model: [`data`] records of files · [`encode`], [`tokens`], [`prepare`] records as tokens on
 //! disk · [`batches`] which of them a step learns · [`subject`] the model, and what a new one begins with ([`scale`],
-//! [`initial`]), or what is trained in its stead ([`adapter`]) · [`trainer`] steps of the graph that [`autarky_graph::derivative`] derives, with the optimizer [`adamw`] at
+//! [`initial`]), or what is trained in its stead ([`adapter`]) · [`trainer`] steps of the graph that [`autarky_graph::derivative`] derives, with the optimizers [`adamw`] and [`muon`] at
 //! the rates of a [`schedule`] · [`evaluate`](mod@evaluate), [`sample`] how well it does · [`checkpoint`] everything that
 //! the rest of a run depends on · [`export`] the result · `step`, `files`, `parallel` what they share.
 //!
@@ -22,6 +22,8 @@ pub mod export;
 pub mod files;
 pub mod initial;
 pub mod metrics;
+pub mod muon;
+mod optimizer;
 mod parallel;
 pub mod plan;
 pub mod prepare;
@@ -31,6 +33,7 @@ pub mod scale;
 pub mod schedule;
 mod step;
 pub mod subject;
+mod tensorboard;
 pub mod tokens;
 pub mod trainer;
 

@@ -1,10 +1,12 @@
-//! What a run found on its way, line by line in a file: JSON Lines, for people's own plots.
+//! What a run found on its way, line by line in a file: JSON Lines, for people's own plots, and the same for TensorBoard.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use crate::tensorboard::Events;
 
 /// A line of the file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,10 +62,14 @@ impl Metric {
     }
 }
 
+/// The name of TensorBoard's file, beside the lines.
+const EVENTS: &str = "tensorboard/events.out.tfevents.0.autarky";
+
 /// The file, open at its end.
 #[derive(Debug)]
 pub struct Metrics {
     file: File,
+    events: Events,
     path: PathBuf,
 }
 
@@ -73,13 +79,14 @@ impl Metrics {
     /// # Errors
     /// When it cannot be read or written.
     pub fn open(path: &Path, step: u64) -> io::Result<Metrics> {
-        let old = read(path)?;
-        let kept = old.iter().filter(|m| m.step() <= step);
-        let text: String =
-            kept.filter_map(|m| serde_json::to_string(m).ok()).map(|line| line + "\n").collect();
+        let mut kept = read(path)?;
+        kept.retain(|m| m.step() <= step);
+        let lines = kept.iter().filter_map(|m| serde_json::to_string(m).ok());
+        let text: String = lines.map(|line| line + "\n").collect();
         crate::files::write(path, text.as_bytes())?;
         let file = OpenOptions::new().append(true).open(path)?;
-        Ok(Metrics { file, path: path.to_owned() })
+        let events = Events::create(&path.with_file_name(EVENTS), &kept)?;
+        Ok(Metrics { file, events, path: path.to_owned() })
     }
 
     /// Adds a line.
@@ -88,7 +95,8 @@ impl Metrics {
     /// When it cannot be written.
     pub fn add(&mut self, metric: &Metric) -> io::Result<()> {
         let line = serde_json::to_string(metric)? + "\n";
-        self.file.write_all(line.as_bytes())
+        self.file.write_all(line.as_bytes())?;
+        self.events.add(metric)
     }
 
     /// Where it is.

@@ -332,6 +332,7 @@ impl Training<'_> {
             tokens: plan.at_once,
             sequences: sequences(plan),
             adamw: config.optimizer.adamw(),
+            muon: config.optimizer.muon(config.training.precision),
             largest_norm: Some(config.optimizer.largest_norm).filter(|n| *n > 0.0),
             precision: config.training.precision,
         };

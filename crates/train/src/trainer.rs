@@ -10,7 +10,9 @@ use autarky_graph::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::adamw::{AdamW, AdamWOptions, Update};
+use crate::adamw::{AdamWOptions, Update};
+use crate::muon::MuonOptions;
+use crate::optimizer::Optimizer;
 use crate::parallel::sum_of_squares;
 use crate::step::{Laid, compile};
 
@@ -59,6 +61,8 @@ pub struct TrainerOptions {
     pub sequences: usize,
     /// The optimizer.
     pub adamw: AdamWOptions,
+    /// Another one for the matrices of the layers.
+    pub muon: Option<MuonOptions>,
     /// Gradients are scaled down to this norm where theirs is larger.
     pub largest_norm: Option<f32>,
     /// What products are computed in.
@@ -125,7 +129,7 @@ pub struct Trainer {
     program: Box<dyn Program>,
     options: TrainerOptions,
     trained: Vec<Trained>,
-    optimizer: AdamW,
+    optimizer: Optimizer,
     /// Space for the tables of a step.
     blocks: Vec<u32>,
 }
@@ -150,8 +154,15 @@ pub struct WeightState<'a> {
     pub numbers: &'a [f32],
     /// The running mean of its gradients.
     pub first: &'a [f32],
-    /// The running mean of their squares.
+    /// The running mean of their squares; empty where the optimizer has none.
     pub second: &'a [f32],
+}
+
+impl<'a> WeightState<'a> {
+    /// All numbers: the weight's own, and the two running means.
+    pub fn kinds(&self) -> [&'a [f32]; 3] {
+        [self.numbers, self.first, self.second]
+    }
 }
 
 impl Trainer {
@@ -190,7 +201,8 @@ impl Trainer {
                 trained.push(Trained { id, name, shape, numbers, decays });
             }
         }
-        let optimizer = AdamW::new(options.adamw, trained.iter().map(|t| t.numbers.len()));
+        let weights = trained.iter().map(|t: &Trained| (&t.name[..], &t.shape[..]));
+        let optimizer = Optimizer::new(device, (options.adamw, options.muon), weights)?;
         Ok(Trainer { program, options, trained, optimizer, blocks })
     }
 
@@ -206,7 +218,7 @@ impl Trainer {
 
     /// Everything that a later step depends on, beside [`Trainer::steps`].
     pub fn state(&self) -> impl Iterator<Item = WeightState<'_>> {
-        self.trained.iter().zip(self.optimizer.moments()).map(|(t, (first, second))| WeightState {
+        self.trained.iter().zip(self.optimizer.means()).map(|(t, (first, second))| WeightState {
             name: &t.name,
             shape: &t.shape,
             numbers: &t.numbers,
@@ -220,7 +232,8 @@ impl Trainer {
         self.trained.into_iter().map(|t| (t.name, t.numbers)).collect()
     }
 
-    /// Goes on from a state: `numbers` gives of every weight, by its name, the numbers and the two running means.
+    /// Goes on from a state: `numbers` gives of every weight, by its name, the numbers and the two running means, as
+    /// [`Trainer::state`] has them.
     ///
     /// # Errors
     /// Those of `numbers`, and for numbers that are not as many as the weight's. Nothing is changed then that the next
@@ -230,18 +243,23 @@ impl Trainer {
         steps: u32,
         mut numbers: impl FnMut(&str) -> Result<[Vec<f32>; 3], E>,
     ) -> Result<(), E> {
-        let mut moments = Vec::with_capacity(self.trained.len());
-        for t in &mut self.trained {
-            let [weight, first, second] = numbers(&t.name)?;
-            let expected = t.numbers.len();
-            if let Some(other) = [&weight, &first, &second].into_iter().find(|x| x.len() != expected) {
-                return Err(TrainError::State { name: t.name.clone(), expected, found: other.len() }.into());
+        let mut means = Vec::with_capacity(self.trained.len());
+        let kept: Vec<_> =
+            self.optimizer.means().map(|(first, second)| [first.len(), second.len()]).collect();
+        for (t, [first, second]) in self.trained.iter_mut().zip(kept) {
+            let state = numbers(&t.name)?;
+            for (expected, found) in [t.numbers.len(), first, second].into_iter().zip(state.each_ref()) {
+                if found.len() != expected {
+                    let (name, found) = (t.name.clone(), found.len());
+                    return Err(TrainError::State { name, expected, found }.into());
+                }
             }
+            let [weight, first, second] = state;
             t.numbers = weight;
             self.program.set_weight(t.id, &t.numbers);
-            moments.push((first, second));
+            means.push((first, second));
         }
-        self.optimizer.restore(steps, moments);
+        self.optimizer.restore(steps, means);
         self.program.clear_gradients();
         Ok(())
     }
@@ -317,7 +335,7 @@ impl Trainer {
             gradients: program.gradient(t.id),
             decays: t.decays,
         });
-        self.optimizer.step(updates, learning_rate, most.min(1.0));
+        self.optimizer.step(updates, learning_rate, most.min(1.0))?;
         for t in &self.trained {
             self.program.set_weight(t.id, &t.numbers);
         }

@@ -32,6 +32,7 @@ fn trainer_on(
         tokens: sequences * (tokens.len() - 1),
         sequences,
         adamw: AdamWOptions { second_decay: 0.95, weight_decay: 0.1, ..AdamWOptions::default() },
+        muon: None,
         largest_norm: Some(1.0),
         precision,
     };
@@ -120,6 +121,7 @@ fn weights_of_a_few_bits_are_not_trained() {
         sequences: 1,
         tokens: 8,
         adamw: AdamWOptions::default(),
+        muon: None,
         largest_norm: None,
         precision: Precision::Bf16,
     };

@@ -102,6 +102,7 @@ fn only_the_updates_are_trained_on_weights_of_any_type() {
             tokens: 16,
             sequences: 1,
             adamw: AdamWOptions::default(),
+            muon: None,
             largest_norm: Some(1.0),
             precision: Precision::Bf16,
         };

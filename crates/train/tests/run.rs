@@ -121,7 +121,11 @@ fn a_run_learns_and_gives_a_model_that_others_read() {
 #[test]
 fn a_run_that_is_stopped_goes_on_with_the_same_bits() {
     let place = Place::new();
-    for more in ["", "[optimizer]\nlearning-rate = 0.02\n[schedule]\ndecay = 'wsd'\nwarmup = 2\n"] {
+    for more in [
+        "",
+        "[optimizer]\nlearning-rate = 0.02\n[schedule]\ndecay = 'wsd'\nwarmup = 2\n",
+        "[optimizer]\nmethod = 'muon'\n",
+    ] {
         let config = place.config(more);
         place.run(&config, "whole", |_| false).unwrap();
         let whole = place.losses("whole");

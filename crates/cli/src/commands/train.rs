@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use autarky_cpu::{Isa, Pool, matmul::peak};
 use autarky_train::Precision;
-use autarky_train::config::Config;
+use autarky_train::config::{Config, Method};
 use autarky_train::metrics::Metric;
 use autarky_train::plan::RunPlan;
 use autarky_train::run::{Event, Run, Summary};
@@ -154,8 +154,14 @@ impl View {
             count(tokens)
         ));
         self.say(&format!(
-            "optimizer  AdamW, learning rate {:.3e} after {} steps, then {:?}",
-            plan.learning_rate, plan.warmup, config.schedule.decay
+            "optimizer  {}, learning rate {:.3e} after {} steps, then {:?}",
+            match config.optimizer.method {
+                Method::Adamw => "AdamW",
+                Method::Muon => "Muon and AdamW",
+            },
+            plan.learning_rate,
+            plan.warmup,
+            config.schedule.decay
         ));
         self.say(&format!("computing  {precision} on {}", self.computing));
         if step > 0 {

@@ -53,6 +53,21 @@ pub fn losses(graph: &Graph) -> Option<Graph> {
     Some(derivation.graph)
 }
 
+/// The graph that adds Aᵀ B to the gradient of its one weight `[m, n]`. The step's inputs are A `[tokens, m]` and B
+/// `[tokens, n]`: a product of two matrices that both change from step to step.
+pub fn product(m: usize, n: usize) -> Graph {
+    let weights = vec![WeightSpec { name: "product".to_owned(), shape: vec![m, n] }];
+    let mut graph = Graph { nodes: Vec::new(), weights, caches: Vec::new(), outputs: Vec::new() };
+    let mut push = |op, args: &[ValueId], width| {
+        let shape = Shape::new(Symbol::Tokens, [width]);
+        graph.nodes.push(Node { op, args: args.to_vec(), shape, label: "product".to_owned() });
+        ValueId(graph.nodes.len() - 1)
+    };
+    let [a, b] = [(0, m), (1, n)].map(|(slot, width)| push(Op::Input { slot }, &[], width));
+    push(Op::Gradient(Gradient::Linear { weight: Some(WeightId(0)), bias: None }), &[b, a], 0);
+    graph
+}
+
 struct Derivation {
     graph: Graph,
     trained: HashSet<WeightId>,

@@ -62,6 +62,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
         tokens: sequences * length,
         sequences,
         adamw: AdamWOptions::default(),
+        muon: None,
         largest_norm: Some(1.0),
         precision: Precision::Bf16,
     };
