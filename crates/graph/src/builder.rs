@@ -264,6 +264,16 @@ impl Builder {
         self.elementwise(Op::Scale { factor }, &[x])
     }
 
+    /// [`Op::After`].
+    ///
+    /// # Errors
+    /// When an argument is a routing.
+    pub fn after(&mut self, x: ValueId, y: ValueId) -> Built {
+        self.expect_not_routing(&Op::After, &[x, y])?;
+        let shape = self.shape(x).clone();
+        Ok(self.push(Op::After, &[x, y], shape))
+    }
+
     /// [`Op::Softcap`].
     ///
     /// # Errors

@@ -141,6 +141,8 @@ pub fn node(graph: &Graph, node: &Node, storage: &Storage<'_>) -> Cost {
         Op::Add | Op::Multiply | Op::Scale { .. } => plain(width),
         Op::CrossEntropy => plain(4.0 * argument(0).width() as f64),
         Op::Concat => plain(0.0),
+        // Of the other argument nothing is read.
+        Op::After => Cost { flops: Linear::default(), read: written.clone(), written },
         // Only the chosen part is read.
         Op::Slice { .. } | Op::Select => Cost { flops: Linear::default(), read: written.clone(), written },
         Op::Route(_) => plain(4.0 * argument(0).width() as f64),

@@ -79,6 +79,8 @@ pub enum Op {
     Experts(Experts),
     /// The rows whose results are wanted: `[tokens, ...]` → `[outputs, ...]`.
     Select,
+    /// x, y → x, but not before y is there: what is computed from it takes no memory until then.
+    After,
     /// −ln of the softmax of the logits at the target: logits `[R, V]`, targets (whole numbers below V) `[R, 1]` → `[R, 1]`.
     CrossEntropy,
     /// Part of a derivative by values.
@@ -110,6 +112,7 @@ impl Op {
             Op::Route(_) => "route",
             Op::Experts(_) => "experts",
             Op::Select => "select",
+            Op::After => "after",
             Op::CrossEntropy => "cross entropy",
             Op::Backward(b) => b.name(),
             Op::Gradient(g) => g.name(),

@@ -165,6 +165,8 @@ pub struct TrainingConfig {
     pub epochs: Option<f64>,
     /// What products are computed in.
     pub precision: Precision,
+    /// Whether most of what layers compute is computed again, and not kept: less memory, more time.
+    pub recompute: bool,
 }
 
 /// What changes the weights.

@@ -335,6 +335,7 @@ impl Training<'_> {
             muon: config.optimizer.muon(config.training.precision),
             largest_norm: Some(config.optimizer.largest_norm).filter(|n| *n > 0.0),
             precision: config.training.precision,
+            recompute: config.training.recompute,
         };
         let (device, subject) = (self.run.device, self.subject);
         let mut trainer = match &subject.adapter {

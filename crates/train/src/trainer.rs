@@ -67,6 +67,8 @@ pub struct TrainerOptions {
     pub largest_norm: Option<f32>,
     /// What products are computed in.
     pub precision: Precision,
+    /// Whether most of what layers compute is computed again for the derivatives, and not kept: less memory, more time.
+    pub recompute: bool,
 }
 
 /// What products are computed in. Sums, and the weights that the optimizer changes, are 32-bit floats in any case.
@@ -190,7 +192,7 @@ impl Trainer {
         options: TrainerOptions,
         trained: impl Fn(&WeightSpec) -> bool,
     ) -> Result<Trainer, TrainError> {
-        let graph = Arc::new(training(graph, trained).ok_or(TrainError::Inputs)?);
+        let graph = Arc::new(training(graph, trained, options.recompute).ok_or(TrainError::Inputs)?);
         let size = (options.tokens, options.sequences);
         let (program, blocks) = compile(device, Arc::clone(&graph), weights, options.precision, size)?;
         let mut trained = Vec::new();

@@ -35,6 +35,7 @@ fn trainer_on(
         muon: None,
         largest_norm: Some(1.0),
         precision,
+        recompute: false,
     };
     (Trainer::new(device, model.graph(), model.weights(), options).unwrap(), tokens)
 }
@@ -124,6 +125,7 @@ fn weights_of_a_few_bits_are_not_trained() {
         muon: None,
         largest_norm: None,
         precision: Precision::Bf16,
+        recompute: false,
     };
     let error = Trainer::new(&cpu(Isa::detect(), 1), &graph, &weights, options).err().unwrap();
     assert!(error.to_string().contains("is Q8_0: small steps would be lost"), "{error}");

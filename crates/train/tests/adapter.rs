@@ -105,6 +105,7 @@ fn only_the_updates_are_trained_on_weights_of_any_type() {
             muon: None,
             largest_norm: Some(1.0),
             precision: Precision::Bf16,
+            recompute: false,
         };
         let devices: [Box<dyn Device>; 2] = [
             Box::new(Reference),

@@ -170,7 +170,7 @@ fn gradients_through_every_op_are_those_of_pytorch() {
             b.linear(y, head, None)
         };
         let logits = build(&mut b).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let graph = Arc::new(training(&b.finish(&[logits]), |_| true).unwrap());
+        let graph = Arc::new(training(&b.finish(&[logits]), |_| true, false).unwrap());
 
         let lengths: Vec<usize> = numbers(case, "lengths");
         let rows: usize = lengths.iter().sum();

@@ -2,13 +2,17 @@
 
 mod support;
 
+use std::path::Path;
 use std::sync::Arc;
 
-use autarky_family::Model;
+use autarky_cpu::Isa;
+use autarky_family::{Model, outline_of};
 use autarky_format::safetensors::File;
+use autarky_graph::conformance::{RandomWeights, Rng};
 use autarky_graph::derivative::training;
-use autarky_graph::{BLOCK, CacheDType, Limits, SequenceStep, Step, WeightSpec};
-use support::{checkpoint, devices, input};
+use autarky_graph::{BLOCK, CacheDType, Device, Limits, SequenceStep, Step, WeightSpec};
+use autarky_quant::DType;
+use support::{checkpoint, cpu, devices, input};
 
 /// The largest difference, beside the largest number of what is expected.
 fn off(found: &[f32], expected: &[f32]) -> f32 {
@@ -30,7 +34,8 @@ fn check(name: &str) {
     let loss = File::open(folder.join("gradients.safetensors")).unwrap();
     let loss = loss.tensor("loss").unwrap().f32s().unwrap()[0];
 
-    let graph = Arc::new(training(model.graph(), |_: &WeightSpec| true).unwrap());
+    let graphs =
+        [false, true].map(|again| Arc::new(training(model.graph(), |_: &WeightSpec| true, again).unwrap()));
     let tokens = input(&folder);
     let n = tokens.len();
     let limits = Limits::single(n.next_multiple_of(BLOCK), n, CacheDType::F32);
@@ -43,9 +48,10 @@ fn check(name: &str) {
     let sequence = SequenceStep { position: 0, tokens: n, blocks: &blocks };
     let step =
         Step { tokens: &tokens, sequences: &[sequence], outputs: &outputs, inputs: &[&targets, &factors] };
-    for (device, run) in devices() {
+    let devices = devices();
+    for ((device, run), graph) in devices.iter().flat_map(|d| graphs.iter().map(move |graph| (d, graph))) {
         let name = format!("{name} on {device}");
-        let mut program = run.compile(Arc::clone(&graph), model.weights(), limits).unwrap();
+        let mut program = run.compile(Arc::clone(graph), model.weights(), limits).unwrap();
         program.run(&step).unwrap();
         let found = program.output(0).iter().sum::<f32>() / (n - 1) as f32;
         assert!((found - loss).abs() < 1e-4 * loss, "{name}: the loss is {found}, and {loss} by PyTorch");
@@ -83,4 +89,27 @@ fn experts_have_the_gradients_of_pytorch() {
 #[test]
 fn latent_attention_has_the_gradients_of_pytorch() {
     check("deepseek_v3");
+}
+
+#[test]
+fn what_is_computed_again_takes_no_memory_meanwhile() {
+    let config = serde_json::json!({
+        "model_type": "llama",
+        "vocab_size": 64,
+        "hidden_size": 32,
+        "intermediate_size": 96,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 2,
+    });
+    let graph = outline_of(Path::new("made up"), config.as_object().unwrap()).unwrap().graph;
+    let weights = RandomWeights::new(&mut Rng::new(5), &graph, |_| DType::F32);
+    let limits = Limits::single(128, 128, CacheDType::F32);
+    let of = |recompute| {
+        let graph = Arc::new(training(&graph, |_: &WeightSpec| true, recompute).unwrap());
+        cpu(Isa::detect(), 1).compile(graph, &weights, limits).unwrap().memory()
+    };
+    let (all, some) = (of(false), of(true));
+    assert!(2 * some.arena < all.arena, "{} of {}", some.arena, all.arena);
+    // One layer's keys and values at a time.
+    assert_eq!(all.cache, 128 * 2 * 32 * 4);
 }

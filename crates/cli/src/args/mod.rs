@@ -271,6 +271,10 @@ pub(crate) struct BenchArgs {
     #[arg(long, conflicts_with_all = ["generate", "depth", "chunk", "kv", "turns"])]
     pub(crate) train: bool,
 
+    /// Compute activations again for the derivatives, and keep few of them: less memory, more time
+    #[arg(long, requires = "train")]
+    pub(crate) recompute: bool,
+
     /// Run a round for each line of standard input, and print one line of JSON for each: for programs that let engines
     /// take turns
     #[arg(long, hide = true)]

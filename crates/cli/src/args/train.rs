@@ -85,6 +85,10 @@ pub(crate) struct TrainingArgs {
     #[arg(long, value_name = "RATE")]
     pub(crate) learning_rate: Option<f32>,
 
+    /// Compute activations again for the derivatives, and keep few of them: less memory, more time
+    #[arg(long)]
+    pub(crate) recompute: bool,
+
     /// Decides everything that is drawn at random
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
@@ -137,6 +141,7 @@ impl TrainingArgs {
         put(&mut training.tokens, &self.tokens);
         put(&mut training.epochs, &self.epochs);
         put(&mut config.optimizer.learning_rate, &self.learning_rate);
+        config.training.recompute |= self.recompute;
         for (to, from) in
             [(&mut config.data.train, &self.data), (&mut config.data.validation, &self.validation)]
         {

@@ -396,6 +396,11 @@ impl<'a> Lowering<'a> {
             }
             Op::Attention(_) => self.attention(index)?,
             Op::Activation(kind) => self.unary(index, Unary::Activation(*kind))?,
+            Op::After => {
+                let (from, after) = (self.numbers(index, 0), self.numbers(index, 1));
+                let to = self.sink(index)?;
+                self.push(Task::After { from, after, to });
+            }
             Op::Scale { factor } => self.unary(index, Unary::Scale(*factor))?,
             Op::Softcap { cap } => self.unary(index, Unary::Softcap(*cap))?,
             Op::Multiply => self.binary(index, Binary::Multiply)?,

@@ -92,6 +92,10 @@ impl Run<'_, '_> {
                 // SAFETY: both have the sink's width.
                 unsafe { (self.kernels().unary)(*op, self.row(from, row), out, to.width) }
             }),
+            Task::After { from, to, .. } => self.rows(to, |row, out| {
+                // SAFETY: both have the sink's width.
+                unsafe { self.row(from, row).copy_to_nonoverlapping(out, to.width) }
+            }),
             Task::Binary { op, a, b, to } => self.rows(to, |row, out| {
                 // SAFETY: all have the sink's width.
                 unsafe { (self.kernels().binary)(*op, self.row(a, row), self.row(b, row), out, to.width) }

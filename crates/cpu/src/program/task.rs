@@ -165,6 +165,12 @@ pub(super) enum Task {
         from: Matrix,
         to: Sink,
     },
+    /// A copy that is made when `after` is there.
+    After {
+        from: Matrix,
+        after: Matrix,
+        to: Sink,
+    },
     Binary {
         op: Binary,
         a: Matrix,
@@ -309,6 +315,10 @@ impl Task {
                 a.reads.push(from.buffer);
                 a.sink(to, &[*from]);
             }
+            Task::After { from, after, to } => {
+                a.reads.extend([from.buffer, after.buffer]);
+                a.sink(to, &[]);
+            }
             Task::Binary { a: x, b: y, to, .. } => {
                 a.reads.extend([x.buffer, y.buffer]);
                 a.sink(to, &[*x, *y]);
@@ -394,7 +404,7 @@ impl Task {
             Task::Select { .. } => "select",
             Task::Norm { .. } => "norm",
             Task::Unary { .. } | Task::Binary { .. } => "elementwise",
-            Task::Concat { .. } | Task::Slice { .. } => "layout",
+            Task::After { .. } | Task::Concat { .. } | Task::Slice { .. } => "layout",
             Task::Operand { .. } | Task::Gather { .. } => "operand",
             Task::Angles { .. } | Task::Rope { .. } => "rope",
             Task::Linear { .. } => "linear",

@@ -242,6 +242,7 @@ impl Suite<'_> {
             let (x, y) = (b.input(0, 19), b.input(1, 19));
             let sum = b.add(x, y)?;
             let product = b.multiply(sum, y)?;
+            let product = b.after(product, x)?;
             let scaled = b.scale(product, -0.37)?;
             let capped = b.softcap(scaled, 1.5)?;
             // The arguments are read again after the results are made.

@@ -81,7 +81,7 @@ fn check(name: &str, build: impl Fn(&mut Builder, ValueId) -> Result<ValueId, Gr
     };
     let graph = make().unwrap_or_else(|e| panic!("{name}: {e}"));
     let not_trained = |name: &str| name == "frozen";
-    let graph = Arc::new(training(&graph, |spec| !not_trained(&spec.name)).expect("no inputs"));
+    let graph = Arc::new(training(&graph, |spec| !not_trained(&spec.name), false).expect("no inputs"));
     let mut rng = Rng::new(7);
     let mut run = Run::new(&graph, &mut rng);
     run.loss();
@@ -125,7 +125,7 @@ fn steps_that_cannot_be_trained_on_are_refused() {
         let logits = b.linear(y, table, None)?;
         Ok(b.finish(&[logits]))
     };
-    let graph = training(&graph().unwrap(), |_| true).unwrap();
+    let graph = training(&graph().unwrap(), |_| true, false).unwrap();
     let limits = Limits { tokens: 2, sequences: 1, outputs: 2, blocks: 1, cache: CacheDType::F32 };
     let check = |position: usize, targets: &[f32]| {
         let sequences = [SequenceStep { position, tokens: 2, blocks: &[0] }];

@@ -246,6 +246,7 @@ impl<R: Real> Interpreter<R> {
             }
             Op::Add => arg(0).iter().zip(arg(1)).map(|(a, b)| *a + *b).collect(),
             Op::Multiply => arg(0).iter().zip(arg(1)).map(|(a, b)| *a * *b).collect(),
+            Op::After => arg(0).to_vec(),
             Op::Scale { factor } => arg(0).iter().map(|x| *x * R::from(*factor)).collect(),
             Op::Softcap { cap } => arg(0).iter().map(|x| ops::softcap(*x, *cap)).collect(),
             Op::Concat => {

@@ -65,6 +65,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
         muon: None,
         largest_norm: Some(1.0),
         precision: Precision::Bf16,
+        recompute: args.recompute,
     };
     let mut trainer = Trainer::new(&*device, &outline.graph, &weights, options)?;
     drop(weights);
