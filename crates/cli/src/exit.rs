@@ -88,7 +88,8 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|c| c.downcast_ref::<io::Error>().is_some_and(broken))
 }
 
-fn code(error: &anyhow::Error) -> u8 {
+/// The exit code of an error.
+pub(crate) fn code(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
         let stopped = matches!(cause.downcast_ref::<FamilyError>(), Some(FamilyError::Stopped));
         if cause.is::<Interrupted>() || stopped {

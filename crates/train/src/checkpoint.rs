@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::files::{FileError, io_error, sync_folder, write};
+use crate::ranks::{Alone, Group};
 use crate::tokens::hex;
 use crate::trainer::{TrainError, Trainer};
 
@@ -110,8 +111,25 @@ const KINDS: [&str; 3] = ["", ".first", ".second"];
 /// # Errors
 /// When it cannot be written; what the folder had is still there then.
 pub fn save(folder: &Path, trainer: &Trainer, position: &Position) -> Result<PathBuf, CheckpointError> {
+    save_among(&Group::new(&Alone), folder, trainer, position)
+}
+
+/// The same where several ranks share the optimizer's state: rank 0 writes what the others, which call it too, send.
+///
+/// # Errors
+/// As [`save`], and when a rank is gone.
+pub fn save_among(
+    group: &Group<'_>,
+    folder: &Path,
+    trainer: &Trainer,
+    position: &Position,
+) -> Result<PathBuf, CheckpointError> {
     let name = format!("step-{:08}", position.step);
     let (path, beside) = (folder.join(&name), folder.join(format!(".{name}.partial")));
+    if !group.writes() {
+        trainer.each_state(group, &mut |_| Ok(()))?;
+        return Ok(path);
+    }
     fs::create_dir_all(folder).map_err(io_error("create", folder))?;
     if beside.exists() {
         fs::remove_dir_all(&beside).map_err(io_error("remove", &beside))?;
@@ -122,19 +140,20 @@ pub fn save(folder: &Path, trainer: &Trainer, position: &Position) -> Result<Pat
         .iter()
         .enumerate()
         .flat_map(|(i, kind)| {
-            let kept = trainer.state().filter(move |w| !w.kinds()[i].is_empty());
-            kept.map(move |w| TensorSpec::new(format!("{}{kind}", w.name), SafeDType::F32, w.shape))
+            let kept = trainer.kept().filter(move |(_, _, kinds)| kinds[i]);
+            kept.map(move |(name, shape, _)| TensorSpec::new(format!("{name}{kind}"), SafeDType::F32, shape))
         })
         .collect();
     let mut file = safetensors::Writer::create(&state, &[("format", "autarky checkpoint 1")], &specs)?;
-    for w in trainer.state() {
+    trainer.each_state(group, &mut |w| {
         for (kind, numbers) in KINDS.iter().zip(w.kinds()) {
             for piece in numbers.chunks(1 << 18) {
                 let bytes: Vec<u8> = piece.iter().flat_map(|x| x.to_le_bytes()).collect();
                 file.append(&format!("{}{kind}", w.name), &bytes)?;
             }
         }
-    }
+        Ok(())
+    })?;
     file.finish()?;
     let hash = hash_of(&state).map_err(io_error("read", &state))?;
     let about = beside.join(ABOUT);

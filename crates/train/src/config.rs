@@ -167,6 +167,8 @@ pub struct TrainingConfig {
     pub precision: Precision,
     /// Whether most of what layers compute is computed again, and not kept: less memory, more time.
     pub recompute: bool,
+    /// Parts of a step whose gradients are added up one by one, a power of two: so many ranks can share it at most.
+    pub shards: Option<usize>,
 }
 
 /// What changes the weights.

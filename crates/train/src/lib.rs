@@ -4,7 +4,7 @@
 //! disk · [`batches`] which of them a step learns · [`subject`] the model, and what a new one begins with ([`scale`],
 //! [`initial`]), or what is trained in its stead ([`adapter`]) · [`trainer`] steps of the graph that [`autarky_graph::derivative`] derives, with the optimizers [`adamw`] and [`muon`] at
 //! the rates of a [`schedule`] · [`evaluate`](mod@evaluate), [`sample`] how well it does · [`checkpoint`] everything that
-//! the rest of a run depends on · [`export`] the result · `step`, `files`, `parallel` what they share.
+//! the rest of a run depends on · [`export`] the result · [`ranks`] a run on several processes · `step`, `files`, `parallel` what they share.
 //!
 //! [`run`] does all this from a [`config`], whose open numbers [`plan`] fills in, and writes what it finds as [`metrics`].
 //!
@@ -27,6 +27,7 @@ mod optimizer;
 mod parallel;
 pub mod plan;
 pub mod prepare;
+pub mod ranks;
 pub mod run;
 pub mod sample;
 pub mod scale;

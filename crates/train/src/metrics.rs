@@ -28,6 +28,9 @@ pub enum Metric {
         epoch: f64,
         /// Its time, in seconds.
         seconds: f64,
+        /// What ranks sent each other for it, where there are several.
+        #[serde(default, skip_serializing_if = "Option::is_none", flatten)]
+        sent: Option<Sent>,
     },
     /// An evaluation.
     Evaluation {
@@ -49,6 +52,18 @@ pub enum Metric {
         /// What it wrote.
         text: String,
     },
+}
+
+/// What the ranks of a run sent each other for a step.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sent {
+    /// How many they are.
+    pub ranks: usize,
+    /// Bytes that a rank sent, in the mean.
+    pub bytes_sent: f64,
+    /// The fewest with which N ranks can add up P gradients and have P new weights: 2 (N - 1) / N · 4 P (Patarasuk and Yuan
+    /// 2009, "Bandwidth optimal all-reduce algorithms for clusters of workstations").
+    pub least_bytes: f64,
 }
 
 impl Metric {

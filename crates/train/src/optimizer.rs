@@ -36,6 +36,11 @@ impl Optimizer {
         Ok(Optimizer { adamw: AdamW::new(adamw, sizes), muon, by_muon })
     }
 
+    /// For every weight whether it is Muon's, which changes it as a whole.
+    pub(crate) fn by_muon(&self) -> &[bool] {
+        &self.by_muon
+    }
+
     /// Steps that were taken.
     pub(crate) fn steps(&self) -> u32 {
         self.adamw.steps()

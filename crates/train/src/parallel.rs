@@ -28,7 +28,13 @@ pub(crate) fn for_each<T: Send>(pieces: Vec<T>, f: impl Fn(T) + Sync) {
 pub(crate) fn sum_of_squares<'a>(all: impl IntoIterator<Item = &'a [f32]>) -> f64 {
     let pieces: Vec<&[f32]> = all.into_iter().flat_map(|x| x.chunks(PIECE)).collect();
     let mut sums = vec![0.0; pieces.len()];
-    for_each(pieces.into_iter().zip(&mut sums).collect(), |(piece, sum)| {
+    squares(pieces.into_iter().zip(&mut sums).collect());
+    sums.iter().sum()
+}
+
+/// Σ x² of each of some pieces, to the place beside it.
+pub(crate) fn squares(pieces: Vec<(&[f32], &mut f64)>) {
+    for_each(pieces, |(piece, sum)| {
         // Several sums side by side, so that additions need not wait for each other.
         let mut lanes = [0.0f64; 8];
         for x in piece.chunks(lanes.len()) {
@@ -36,7 +42,6 @@ pub(crate) fn sum_of_squares<'a>(all: impl IntoIterator<Item = &'a [f32]>) -> f6
         }
         *sum = lanes.iter().sum();
     });
-    sums.iter().sum()
 }
 
 #[cfg(test)]

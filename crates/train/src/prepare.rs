@@ -35,6 +35,11 @@ pub enum PrepareError {
     /// The tokens cannot be kept.
     #[error(transparent)]
     Tokens(#[from] TokensError),
+    /// Another rank was to prepare the data, and this one finds something else.
+    #[error(
+        "{0} has not what rank 0 prepared: start all ranks with the same command, on files that all of them see by the same names"
+    )]
+    Unprepared(PathBuf),
     /// The model's chat template is none.
     #[error(transparent)]
     Encode(#[from] EncodeError),
@@ -82,6 +87,8 @@ pub struct Sources {
     skipped: Vec<PathBuf>,
     options: ReadOptions,
     strict: bool,
+    /// Whether what is there is all that may be used.
+    prepared: bool,
 }
 
 impl Sources {
@@ -91,7 +98,12 @@ impl Sources {
     /// For paths that are not there, or of files that cannot be read.
     pub fn find(paths: &[PathBuf], options: ReadOptions, strict: bool) -> Result<Sources, PrepareError> {
         let data::Found { files, skipped } = data::find(paths)?;
-        Ok(Sources { files, skipped, options, strict })
+        Ok(Sources { files, skipped, options, strict, prepared: false })
+    }
+
+    /// The same, but nothing is written: somebody else has prepared all.
+    pub fn prepared(self, prepared: bool) -> Sources {
+        Sources { prepared, ..self }
     }
 
     /// Bytes of the files, as they are on disk.
@@ -165,6 +177,9 @@ impl Sources {
             && let Ok(tokens) = Tokens::open(folder, name)
         {
             return Ok((tokens, report));
+        }
+        if self.prepared {
+            return Err(PrepareError::Unprepared(folder.to_owned()));
         }
         let mut writer = TokensWriter::create(folder, name, from)?;
         let (mut file, mut begins) = (None, true);
@@ -250,6 +265,9 @@ impl Sources {
             return Ok(Spec::from_hugging_face(folder)?);
         }
         let keep = |e: &dyn std::fmt::Display| PrepareError::Keep(e.to_string());
+        if self.prepared {
+            return Err(PrepareError::Unprepared(folder.to_owned()));
+        }
         let [end, begin_turn, end_turn] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"].map(str::to_owned);
         let options = LearnOptions {
             control: vec![end.clone(), begin_turn, end_turn.clone()],

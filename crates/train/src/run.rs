@@ -14,6 +14,7 @@ use autarky_engine::memory;
 use autarky_graph::Device;
 use autarky_text::Spec;
 use serde_json::{Value as Json, json};
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::adapter::{Overlay, is_update};
@@ -24,9 +25,10 @@ use crate::data::ReadOptions;
 use crate::encode::Encoder;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::export::{self, ExportError};
-use crate::metrics::{Metric, Metrics};
+use crate::metrics::{Metric, Metrics, Sent};
 use crate::plan::{self, RunPlan};
 use crate::prepare::{PrepareError, Report, Sources};
+use crate::ranks::{self, Alone, Group, Ranks, RanksError};
 use crate::sample;
 use crate::step::parts;
 use crate::subject::{Subject, SubjectError, tokenizer_of, with_template};
@@ -60,6 +62,9 @@ pub enum RunError {
     /// The result cannot be written.
     #[error(transparent)]
     Export(#[from] ExportError),
+    /// The ranks do not go on together.
+    #[error(transparent)]
+    Ranks(#[from] RanksError),
     /// A file of the run's folder cannot be read or written.
     #[error("cannot use {path}: {source}")]
     Io {
@@ -182,12 +187,48 @@ impl Run<'_> {
     /// # Errors
     /// Whatever keeps it from that. What was done is in its checkpoints.
     pub fn go(&self, listener: &mut dyn FnMut(Event<'_>)) -> Result<Summary, RunError> {
+        self.go_among(&Alone, listener)
+    }
+
+    /// The same as one of several ranks, each of which calls it with the same configuration and folder.
+    ///
+    /// # Errors
+    /// As [`Run::go`]. The others wait for this rank then, or say that it is gone: the caller ends them.
+    pub fn go_among(
+        &self,
+        ranks: &dyn Ranks,
+        listener: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Summary, RunError> {
+        let group = Group::new(ranks);
         self.config.check()?;
+        let begun = checkpoint::latest_run(&self.folder.join("checkpoints"))?;
+        let shards = ranks::shards(self.config, begun.as_ref(), group.size())?;
+        let mut config = self.config.clone();
+        // One is as good as none, and as it was before there were shards.
+        config.training.shards = Some(shards).filter(|&n| n > 1);
+        let run = Run { config: &config, ..*self };
         // Before anything in the folder is changed.
-        if let Some(run) = checkpoint::latest_run(&self.folder.join("checkpoints"))? {
-            self.refuse_other(run.get("config").unwrap_or(&Json::Null), &self.identity_of_config())?;
+        if let Some(begun) = begun {
+            run.refuse_other(begun.get("config").unwrap_or(&Json::Null), &run.identity_of_config())?;
         }
-        let (spec, texts) = self.texts(listener)?;
+        if !group.writes() {
+            group.wait()?;
+        }
+        let prepared = run.texts(!group.writes(), listener)?;
+        if group.writes() {
+            group.wait()?;
+        }
+        run.learn(&group, prepared, shards, listener)
+    }
+
+    /// Goes on with the tokenizer and the texts.
+    fn learn(
+        &self,
+        group: &Group<'_>,
+        (spec, texts): (Spec, Texts),
+        shards: usize,
+        listener: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Summary, RunError> {
         let config = self.config;
         let mut subject = Subject::open(config, spec)?;
         let context = subject.context;
@@ -199,20 +240,24 @@ impl Run<'_> {
         let (documents, held_out) = texts.documents(packing);
         let tokens = documents.iter().map(Range::len).sum::<usize>() as u64;
         let plan = RunPlan::new(config, subject.trained(), context, tokens, conversations)?;
-        self.admit(&subject)?;
+        ranks::refuse_rows(plan.rows, shards)?;
+        self.admit(&subject, group.size() as u64)?;
         let rows = Rows::new(&texts.train, documents, plan.context, plan.packing, config.seed);
         let validation = match &texts.validation {
             Some(tokens) => Rows::new(tokens, tokens.documents(), plan.context, plan.packing, config.seed),
             None => Rows::new(&texts.train, held_out, plan.context, plan.packing, config.seed),
         };
         let validation = self.validation(&validation);
-        let mut training = Training { run: self, subject: &subject, plan: &plan, validation, metrics: None };
+        let mut training =
+            Training { run: self, group, shards, subject: &subject, plan: &plan, validation, metrics: None };
         training.go(&rows, texts.train.about().hash.clone(), listener)
     }
 
     /// Refuses a run that cannot fit into memory, before anything is made for it.
-    fn admit(&self, subject: &Subject) -> Result<(), RunError> {
-        let need = subject.least_memory(self.config.training.precision);
+    fn admit(&self, subject: &Subject, ranks: u64) -> Result<(), RunError> {
+        // Of the optimizer's state each rank has its part.
+        let elsewhere = 8 * subject.trained() / ranks * (ranks - 1);
+        let need = subject.least_memory(self.config.training.precision).saturating_sub(elsewhere);
         match memory::available() {
             Some(available) if need > available.bytes => {
                 Err(RunError::Memory { need: memory::human(need), available: memory::human(available.bytes) })
@@ -244,7 +289,7 @@ impl Run<'_> {
     }
 
     /// The tokenizer, and the data as its tokens.
-    fn texts(&self, listener: &mut dyn FnMut(Event<'_>)) -> Result<(Spec, Texts), RunError> {
+    fn texts(&self, prepared: bool, listener: &mut dyn FnMut(Event<'_>)) -> Result<(Spec, Texts), RunError> {
         let (data, model) = (&self.config.data, &self.config.model);
         let usual = ReadOptions::default();
         let options = ReadOptions {
@@ -252,7 +297,7 @@ impl Run<'_> {
             separators: data.separators.clone().unwrap_or_else(|| usual.separators.clone()),
             ..usual
         };
-        let sources = Sources::find(&data.train, options.clone(), data.strict)?;
+        let sources = Sources::find(&data.train, options.clone(), data.strict)?.prepared(prepared);
         let spec = match model.from.as_ref().or(model.tokenizer.as_ref()) {
             Some(path) => tokenizer_of(path)?,
             None => {
@@ -271,7 +316,7 @@ impl Run<'_> {
         let validation = match data.validation.is_empty() {
             true => None,
             false => {
-                let sources = Sources::find(&data.validation, options, data.strict)?;
+                let sources = Sources::find(&data.validation, options, data.strict)?.prepared(prepared);
                 let (tokens, report) = sources.tokens(
                     &folder,
                     "validation",
@@ -314,6 +359,8 @@ fn reading<'a>(
 /// A run whose data and model are there.
 struct Training<'a> {
     run: &'a Run<'a>,
+    group: &'a Group<'a>,
+    shards: usize,
     subject: &'a Subject,
     plan: &'a RunPlan,
     validation: Vec<Example>,
@@ -345,25 +392,32 @@ impl Training<'_> {
                 Trainer::of(device, &adapter.graph, &weights, options, is_update)?
             }
         };
+        if self.shards > 1 {
+            trainer.share(device, self.group.rank(), self.group.size())?;
+        }
         let identity = self.identity(&data);
         let checkpoints = folder.join("checkpoints");
         let mut step = self.restore(&checkpoints, &identity, &mut trainer, listener)?;
+        self.group.refuse_others(&Sha256::digest(format!("{step} {identity}")))?;
         let io = |path: &Path| {
             let path = path.to_owned();
             move |source| RunError::Io { path, source }
         };
-        let asked = folder.join("run.toml");
-        let text = toml::to_string(config).unwrap_or_default();
-        crate::files::write(&asked, text.as_bytes()).map_err(io(&asked))?;
-        let path = folder.join("metrics.jsonl");
-        self.metrics = Some(Metrics::open(&path, step).map_err(io(&path))?);
+        if self.group.writes() {
+            let asked = folder.join("run.toml");
+            let text = toml::to_string(config).unwrap_or_default();
+            crate::files::write(&asked, text.as_bytes()).map_err(io(&asked))?;
+            let path = folder.join("metrics.jsonl");
+            self.metrics = Some(Metrics::open(&path, step).map_err(io(&path))?);
+        }
         let mut batches = Batches::new(rows, plan.rows, step).ok_or(RunError::NoRows(plan.data))?;
         listener(Event::Begin(plan, self.subject, step));
         let schedule = plan.schedule(config);
         let (mut dropped, mut validation) = (0, None);
         let mut saved = step;
-        while step < plan.steps && !self.run.stop.load(Ordering::Relaxed) {
+        while step < plan.steps && !self.stops()? {
             let start = Instant::now();
+            let before = self.group.sent();
             let rate = schedule.rate(step);
             let batch = batches.step();
             let (loss, norm, tokens) = match self.step(&mut trainer, &batch, rate) {
@@ -385,9 +439,10 @@ impl Training<'_> {
             };
             step += 1;
             let (epoch, seconds) = (batches.epochs(), start.elapsed().as_secs_f64());
-            let metric = Metric::Step { step, loss, norm, learning_rate: rate, tokens, epoch, seconds };
+            let sent = self.sent(before)?;
+            let metric = Metric::Step { step, loss, norm, learning_rate: rate, tokens, epoch, seconds, sent };
             self.tell(&metric, listener)?;
-            if step.is_multiple_of(plan.evaluate_every) || step == plan.steps {
+            if self.group.writes() && (step.is_multiple_of(plan.evaluate_every) || step == plan.steps) {
                 validation = self.evaluate(&mut trainer, step, listener)?.or(validation);
                 self.sample(&trainer, step, listener)?;
             }
@@ -400,7 +455,7 @@ impl Training<'_> {
         if saved != step {
             self.save(&checkpoints, &trainer, step, &identity, listener)?;
         }
-        let models = match finished {
+        let models = match finished && self.group.writes() {
             true => export::write(self.subject, trainer, config.training.precision, folder)?,
             false => Vec::new(),
         };
@@ -410,6 +465,24 @@ impl Training<'_> {
     /// The model as it is now: what is trained, and what stays beside it.
     fn now<'b>(&'b self, trainer: &'b Trainer) -> Overlay<'b, &'b Trainer> {
         Overlay { over: trainer, under: self.subject.weights() }
+    }
+
+    /// Whether any rank is told to stop. All ranks ask together.
+    fn stops(&self) -> Result<bool, RunError> {
+        let own = self.run.stop.load(Ordering::Relaxed);
+        Ok(self.group.all_say(&[u8::from(own)])?.iter().any(|said| said[0] > 0))
+    }
+
+    /// What the ranks sent since this one had sent `before` bytes.
+    fn sent(&self, before: u64) -> Result<Option<Sent>, RunError> {
+        let ranks = self.group.size();
+        if ranks == 1 {
+            return Ok(None);
+        }
+        let all = self.group.all_say_numbers(&[(self.group.sent() - before) as f64])?;
+        let n = ranks as f64;
+        let least_bytes = 2.0 * (n - 1.0) / n * 4.0 * self.plan.parameters as f64;
+        Ok(Some(Sent { ranks, bytes_sent: all.iter().sum::<f64>() / n, least_bytes }))
     }
 
     /// What every later loss depends on.
@@ -450,7 +523,16 @@ impl Training<'_> {
         rows: &[Vec<Example>],
         rate: f32,
     ) -> Result<(f32, f32, usize), TrainError> {
-        let examples: Vec<Example> = rows.iter().flatten().filter(|e| e.learned() > 0).cloned().collect();
+        let learned = |rows: &[Vec<Example>]| -> Vec<Example> {
+            rows.iter().flatten().filter(|e| e.learned() > 0).cloned().collect()
+        };
+        if self.shards > 1 {
+            let shard = |i| learned(&rows[ranks::cut(rows.len(), i, self.shards)]);
+            let shards: Vec<Vec<Example>> = (0..self.shards).map(shard).collect();
+            let report = trainer.step_in_shards(self.group, &shards, rate)?;
+            return Ok((report.loss, report.norm, report.tokens));
+        }
+        let examples = learned(rows);
         let tokens: usize = examples.iter().map(Example::learned).sum();
         if tokens == 0 {
             return Err(TrainError::Nothing);
@@ -534,7 +616,10 @@ impl Training<'_> {
         listener: &mut dyn FnMut(Event<'_>),
     ) -> Result<(), RunError> {
         let position = Position { step, taken: trainer.steps(), run: identity.clone() };
-        let path = checkpoint::save(folder, trainer, &position)?;
+        let path = checkpoint::save_among(self.group, folder, trainer, &position)?;
+        if !self.group.writes() {
+            return Ok(());
+        }
         checkpoint::tidy(folder, self.run.config.checkpoints.keep)?;
         listener(Event::Checkpoint(&path));
         Ok(())

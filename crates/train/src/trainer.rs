@@ -1,5 +1,6 @@
 //! A model in training.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use autarky_graph::derivative::training;
@@ -14,6 +15,7 @@ use crate::adamw::{AdamWOptions, Update};
 use crate::muon::MuonOptions;
 use crate::optimizer::Optimizer;
 use crate::parallel::sum_of_squares;
+use crate::ranks::{RanksError, Share};
 use crate::step::{Laid, compile};
 
 /// Why a model cannot be trained, or not on this.
@@ -50,6 +52,9 @@ pub enum TrainError {
     /// The loss or a gradient is not a number: no weight was changed.
     #[error("the {0} of this step is not a number; no weight was changed: try a lower learning rate")]
     NotANumber(&'static str),
+    /// The ranks that share the steps do not go on together.
+    #[error(transparent)]
+    Ranks(#[from] RanksError),
 }
 
 /// How a model is trained.
@@ -128,21 +133,25 @@ pub struct StepReport {
 
 /// A model in training: its weights as 32-bit floats, a program that finds their gradients, and the optimizer.
 pub struct Trainer {
-    program: Box<dyn Program>,
-    options: TrainerOptions,
-    trained: Vec<Trained>,
-    optimizer: Optimizer,
+    pub(crate) program: Box<dyn Program>,
+    pub(crate) options: TrainerOptions,
+    pub(crate) trained: Vec<Trained>,
+    pub(crate) optimizer: Optimizer,
+    /// Whose optimizer's state this trainer keeps, where several share it.
+    pub(crate) shared: Option<Share>,
     /// Space for the tables of a step.
     blocks: Vec<u32>,
 }
 
-struct Trained {
-    id: WeightId,
-    name: String,
-    shape: Vec<usize>,
-    numbers: Vec<f32>,
+pub(crate) struct Trained {
+    pub(crate) id: WeightId,
+    pub(crate) name: String,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) numbers: Vec<f32>,
     /// Matrices decay; gains, shifts and other vectors do not.
-    decays: bool,
+    pub(crate) decays: bool,
+    /// Whether the optimizer changes it as a whole, with no running mean of squares.
+    pub(crate) whole: bool,
 }
 
 /// A trained weight, with what the optimizer remembers of it.
@@ -200,12 +209,15 @@ impl Trainer {
             if !program.gradient(id).is_empty() {
                 let numbers = weights.get(&spec.name)?.to_f32(&spec.name)?;
                 let (name, shape, decays) = (spec.name.clone(), spec.shape.clone(), spec.shape.len() > 1);
-                trained.push(Trained { id, name, shape, numbers, decays });
+                trained.push(Trained { id, name, shape, numbers, decays, whole: false });
             }
         }
         let weights = trained.iter().map(|t: &Trained| (&t.name[..], &t.shape[..]));
         let optimizer = Optimizer::new(device, (options.adamw, options.muon), weights)?;
-        Ok(Trainer { program, options, trained, optimizer, blocks })
+        for (t, whole) in trained.iter_mut().zip(optimizer.by_muon()) {
+            t.whole = *whole;
+        }
+        Ok(Trainer { program, options, trained, optimizer, shared: None, blocks })
     }
 
     /// The memory that the program holds: beside it are the optimizer's state and the weights as 32-bit floats.
@@ -218,7 +230,12 @@ impl Trainer {
         self.optimizer.steps()
     }
 
-    /// Everything that a later step depends on, beside [`Trainer::steps`].
+    /// The names and shapes of the trained weights, and which of [`WeightState::kinds`] there are of each.
+    pub fn kept(&self) -> impl Iterator<Item = (&str, &[usize], [bool; 3])> {
+        self.trained.iter().map(|t| (&t.name[..], &t.shape[..], [true, true, !t.whole]))
+    }
+
+    /// Everything that a later step depends on, beside [`Trainer::steps`], of a trainer that keeps all of it.
     pub fn state(&self) -> impl Iterator<Item = WeightState<'_>> {
         self.trained.iter().zip(self.optimizer.means()).map(|(t, (first, second))| WeightState {
             name: &t.name,
@@ -246,11 +263,12 @@ impl Trainer {
         mut numbers: impl FnMut(&str) -> Result<[Vec<f32>; 3], E>,
     ) -> Result<(), E> {
         let mut means = Vec::with_capacity(self.trained.len());
-        let kept: Vec<_> =
-            self.optimizer.means().map(|(first, second)| [first.len(), second.len()]).collect();
-        for (t, [first, second]) in self.trained.iter_mut().zip(kept) {
+        let mut parts = self.shared.as_ref().map(|share| share.parts().into_iter().peekable());
+        for (i, t) in self.trained.iter_mut().enumerate() {
             let state = numbers(&t.name)?;
-            for (expected, found) in [t.numbers.len(), first, second].into_iter().zip(state.each_ref()) {
+            let all = t.numbers.len();
+            let squares = if t.whole { 0 } else { all };
+            for (expected, found) in [all, all, squares].into_iter().zip(state.each_ref()) {
                 if found.len() != expected {
                     let (name, found) = (t.name.clone(), found.len());
                     return Err(TrainError::State { name, expected, found }.into());
@@ -259,7 +277,16 @@ impl Trainer {
             let [weight, first, second] = state;
             t.numbers = weight;
             self.program.set_weight(t.id, &t.numbers);
-            means.push((first, second));
+            match &mut parts {
+                None => means.push((first, second)),
+                Some(parts) => {
+                    let part = parts.next_if(|(weight, _)| *weight == i).map(|(_, range)| range);
+                    let of = |means: &[f32], r: Range<usize>| {
+                        if means.is_empty() { Vec::new() } else { means[r].to_vec() }
+                    };
+                    means.extend(part.map(|r| (of(&first, r.clone()), of(&second, r))));
+                }
+            }
         }
         self.optimizer.restore(steps, means);
         self.program.clear_gradients();
@@ -323,26 +350,34 @@ impl Trainer {
     /// When the norm or the rate is not a number: weights are as they were, gradients zero.
     pub fn update(&mut self, learning_rate: f32) -> Result<f32, TrainError> {
         let norm = sum_of_squares(self.trained.iter().map(|t| self.program.gradient(t.id))).sqrt() as f32;
-        for (number, what) in [(norm, "gradient"), (learning_rate, "learning rate")] {
-            if !number.is_finite() {
-                self.discard();
-                return Err(TrainError::NotANumber(what));
-            }
-        }
-        // As PyTorch's clip_grad_norm_.
-        let most = self.options.largest_norm.map_or(f32::INFINITY, |most| most / (norm + 1e-6));
+        let scale = self.scale_for(norm, learning_rate).inspect_err(|_| self.program.clear_gradients())?;
         let program = &self.program;
         let updates = self.trained.iter_mut().map(|t| Update {
             parameters: &mut t.numbers,
             gradients: program.gradient(t.id),
             decays: t.decays,
         });
-        self.optimizer.step(updates, learning_rate, most.min(1.0))?;
+        self.optimizer.step(updates, learning_rate, scale)?;
         for t in &self.trained {
             self.program.set_weight(t.id, &t.numbers);
         }
         self.discard();
         Ok(norm)
+    }
+
+    /// What gradients of this norm are multiplied by.
+    ///
+    /// # Errors
+    /// When the norm or the rate is not a number.
+    pub(crate) fn scale_for(&self, norm: f32, learning_rate: f32) -> Result<f32, TrainError> {
+        for (number, what) in [(norm, "gradient"), (learning_rate, "learning rate")] {
+            if !number.is_finite() {
+                return Err(TrainError::NotANumber(what));
+            }
+        }
+        // As PyTorch's clip_grad_norm_.
+        let most = self.options.largest_norm.map_or(f32::INFINITY, |most| most / (norm + 1e-6));
+        Ok(most.min(1.0))
     }
 }
 

@@ -20,7 +20,8 @@ Examples:
   autarky train --data corpus/ --data more.jsonl.zst --depth 6 --tokens 20000000 --out runs/corpus
   autarky train --from model/ --data chats.jsonl --out runs/chats  # all weights of a model, on its answers alone
   autarky train --from model.gguf --lora 16 --data chats.jsonl --out runs/lora  # a quantized model, too
-  autarky train run.toml --out runs/a --steps 100")]
+  autarky train run.toml --out runs/a --steps 100
+  mpirun -n 4 --bind-to none autarky train run.toml --out runs/a  # four processes, of one machine or several")]
 pub(crate) struct TrainingArgs {
     /// A TOML file that says what the run is
     pub(crate) run: Option<PathBuf>,
@@ -68,6 +69,11 @@ pub(crate) struct TrainingArgs {
     /// Tokens of a step
     #[arg(long, value_name = "N")]
     pub(crate) batch: Option<usize>,
+
+    /// Cut each step into so many parts, a power of two: as many processes that mpirun starts can share it at most, and any
+    /// number of them finds the same bits [default: the number of processes]
+    #[arg(long, value_name = "N")]
+    pub(crate) shards: Option<usize>,
 
     /// Steps of the run
     #[arg(long, value_name = "N", conflicts_with_all = ["tokens", "epochs"])]
@@ -137,6 +143,7 @@ impl TrainingArgs {
         }
         put(&mut training.context, &self.context);
         put(&mut training.batch, &self.batch);
+        put(&mut training.shards, &self.shards);
         put(&mut training.steps, &self.steps);
         put(&mut training.tokens, &self.tokens);
         put(&mut training.epochs, &self.epochs);

@@ -1,5 +1,7 @@
 //! `autarky train`
 
+mod ranks;
+
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -9,12 +11,13 @@ use anyhow::{Context, Result};
 use autarky_cpu::{Isa, Pool, matmul::peak};
 use autarky_train::Precision;
 use autarky_train::config::{Config, Method};
-use autarky_train::metrics::Metric;
+use autarky_train::metrics::{Metric, Sent};
 use autarky_train::plan::RunPlan;
 use autarky_train::run::{Event, Run, Summary};
 use autarky_train::subject::Subject;
 use serde_json::json;
 
+use self::ranks::OverMpi;
 use super::{count, print};
 use crate::args::{DeviceName, TrainingArgs};
 use crate::exit::{Input, Interrupted, Usage};
@@ -25,6 +28,15 @@ use crate::terminal::{CtrlC, Progress, printable, say, warn};
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
 pub(super) fn run(args: &TrainingArgs) -> Result<()> {
+    let joined = OverMpi::join()?;
+    match (train(args, joined.as_ref()), joined) {
+        (Err(error), Some(mpi)) if !error.is::<Interrupted>() => mpi.end(error),
+        (outcome, _) => outcome,
+    }
+}
+
+/// Trains, as one of several processes or alone.
+fn train(args: &TrainingArgs, joined: Option<&OverMpi>) -> Result<()> {
     let mut config = match &args.run {
         None => Config::default(),
         Some(file) => {
@@ -39,23 +51,36 @@ pub(super) fn run(args: &TrainingArgs) -> Result<()> {
     let named = args.run.as_ref().map(|file| file.with_extension(""));
     let folder = args.out.clone().or(named);
     let folder = folder.ok_or_else(|| Usage("--out FOLDER: say where the run is to be".to_owned()))?;
-    let (device, threads) = load::device(&args.device)?;
+    let ranks = ranks::ranks(joined);
+    let mut on = args.device.clone();
+    if let (Some(mpi), None, DeviceName::Cpu) = (joined, on.threads, on.device) {
+        on.threads = Some(mpi.threads());
+    }
+    let (device, threads) = load::device(&on)?;
     let interrupt = CtrlC::watch();
-    let peak = (args.device.device == DeviceName::Cpu && !args.json).then(|| {
+    let tells = ranks.rank() == 0;
+    let peak = (args.device.device == DeviceName::Cpu && !args.json && tells).then(|| {
         let isa = device.abilities().instruction_set.parse().unwrap_or_else(|_| Isa::detect());
         let pool = Pool::new(threads);
-        match config.training.precision {
+        let own = match config.training.precision {
             Precision::Bf16 => peak::bf16_flops(isa, &pool),
             Precision::F32 => peak::f32_flops(isa, &pool),
-        }
+        };
+        own * ranks.size() as f64
     });
-    let computing = format!("{}, {}, {threads} threads", device.name(), device.abilities().instruction_set);
+    let processes = joined.map_or(String::new(), OverMpi::describe);
+    let isa = device.abilities().instruction_set;
+    let computing = format!("{}, {isa}, {threads} threads{processes}", device.name());
     let mut view = View { json: args.json, computing, peak, ..View::default() };
     let run = Run { config: &config, folder: &folder, device: &*device, stop: interrupt.flag() };
-    let outcome = run.go(&mut |event| view.hear(&event, &config));
+    let outcome = run.go_among(ranks, &mut |event| {
+        if tells {
+            view.hear(&event, &config);
+        }
+    });
     view.progress = None;
     let summary = outcome.with_context(|| format!("cannot train in {}", folder.display()))?;
-    view.end(&summary, &folder)
+    if tells { view.end(&summary, &folder) } else { Ok(()) }
 }
 
 /// What is shown of a run.
@@ -72,6 +97,8 @@ struct View {
     losses: Vec<f32>,
     rate: Option<f64>,
     logged: Option<Instant>,
+    /// What ranks sent for the last step.
+    sent: Option<Sent>,
 }
 
 impl View {
@@ -173,7 +200,8 @@ impl View {
     fn metric(&mut self, metric: &Metric) {
         let Some(plan) = self.plan.clone() else { return };
         match metric {
-            Metric::Step { step, loss, learning_rate, tokens, seconds, .. } => {
+            Metric::Step { step, loss, learning_rate, tokens, seconds, sent, .. } => {
+                self.sent = *sent;
                 self.losses.extend(loss);
                 let rate = *tokens as f64 / seconds.max(1e-9);
                 // A mean that forgets, so that the number can be read.
@@ -240,6 +268,12 @@ impl View {
                     "validation_loss": summary.validation, "models": models})
             ))?;
         } else if summary.finished {
+            if let Some(Sent { ranks, bytes_sent, least_bytes }) = self.sent {
+                let (megabytes, over) = (bytes_sent / 1e6, bytes_sent / least_bytes);
+                self.say(&format!(
+                    "ranks      {ranks}, each sent {megabytes:.3} MB a step: {over:.4} of the least possible"
+                ));
+            }
             for model in &summary.models {
                 print(&format!("{} written\n", model.display()))?;
             }

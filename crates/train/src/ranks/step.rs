@@ -1,0 +1,184 @@
+//! A step of a trainer whose rows several ranks share.
+
+use autarky_graph::Device;
+
+use super::{Group, Share};
+use crate::adamw::Update;
+use crate::checkpoint::CheckpointError;
+use crate::optimizer::Optimizer;
+use crate::step::parts;
+use crate::trainer::{Example, StepReport, TrainError, Trainer, WeightState};
+
+impl Trainer {
+    /// Makes the trainer one of several ranks', before its first step: it keeps the optimizer's state of its part of the
+    /// weights alone. `device` is the one that it was made on.
+    ///
+    /// # Errors
+    /// When the device does not run the optimizer's products.
+    pub fn share(&mut self, device: &dyn Device, rank: usize, size: usize) -> Result<(), TrainError> {
+        let share = Share::new(self.trained.iter().map(|t| (t.numbers.len(), t.whole)), rank, size);
+        if size > 1 {
+            let parts: Vec<_> = share.parts().into_iter().map(|(i, range)| (i, [range.len()])).collect();
+            let weights = parts.iter().map(|(i, cut)| {
+                let t = &self.trained[*i];
+                (&t.name[..], if t.whole { &t.shape[..] } else { &cut[..] })
+            });
+            self.optimizer = Optimizer::new(device, (self.options.adamw, self.options.muon), weights)?;
+        }
+        self.shared = Some(share);
+        Ok(())
+    }
+
+    /// One step over all shards, of which this rank takes its part. Every rank calls it with the same shards and rate, and has
+    /// the same weights and report after it. Each was made a rank by [`Trainer::share`].
+    ///
+    /// # Errors
+    /// As [`Trainer::gather`] and [`Trainer::update`]: where any rank has no number, all of them say so, and weights are as they
+    /// were. When a rank is gone.
+    ///
+    /// # Panics
+    /// When the trainer is no rank.
+    pub fn step_in_shards(
+        &mut self,
+        group: &Group<'_>,
+        shards: &[Vec<Example>],
+        learning_rate: f32,
+    ) -> Result<StepReport, TrainError> {
+        let tokens: usize = shards.iter().flatten().map(Example::learned).sum();
+        if tokens == 0 {
+            return Err(TrainError::Nothing);
+        }
+        let each = shards.len() / group.size();
+        let own = &shards[group.rank() * each..][..each];
+        let (losses, gradients) = self.gather_shards(own, tokens)?;
+        let losses = group.all_say_numbers(&losses)?;
+        let loss: f64 = losses.iter().sum();
+        if !loss.is_finite() {
+            self.discard();
+            return Err(TrainError::NotANumber("loss"));
+        }
+        let norm = self.update_among(group, gradients, learning_rate);
+        self.discard();
+        Ok(StepReport { loss: (loss / tokens as f64) as f32, norm: norm?, tokens })
+    }
+
+    /// The losses of some shards, and the sum of their gradients over a binary tree; of a single shard it is left in the
+    /// program. A loss is no number where that came out, and the gradients are of no use then.
+    fn gather_shards(
+        &mut self,
+        shards: &[Vec<Example>],
+        tokens: usize,
+    ) -> Result<(Vec<f64>, Option<Vec<f32>>), TrainError> {
+        let mut losses = Vec::with_capacity(shards.len());
+        // Sums of 1, 2, 4, ... shards that wait for as many more.
+        let mut sums: Vec<Vec<f32>> = Vec::new();
+        for (i, shard) in shards.iter().enumerate() {
+            let mut loss = 0.0;
+            for part in parts(shard, self.options.tokens, self.options.sequences) {
+                match self.gather(part, tokens) {
+                    Ok(sum) => loss += sum,
+                    Err(TrainError::NotANumber(_)) => loss = f64::NAN,
+                    Err(error) => return Err(error),
+                }
+            }
+            losses.push(loss);
+            if shards.len() == 1 {
+                return Ok((losses, None));
+            }
+            let gradients: Vec<&[f32]> = self.trained.iter().map(|t| self.program.gradient(t.id)).collect();
+            match sums.last_mut().filter(|_| i % 2 == 1) {
+                Some(sum) => {
+                    let mut rest = &mut sum[..];
+                    for gradients in gradients {
+                        let (sum, later) = rest.split_at_mut(gradients.len());
+                        sum.iter_mut().zip(gradients).for_each(|(sum, x)| *sum += x);
+                        rest = later;
+                    }
+                }
+                None => sums.push(gradients.concat()),
+            }
+            self.discard();
+            // After shard 3 the sums of two become one of four, and so on.
+            for _ in 1..(i + 1).trailing_zeros() {
+                if let (Some(later), Some(sum)) = (sums.pop(), sums.last_mut()) {
+                    sum.iter_mut().zip(&later).for_each(|(sum, x)| *sum += x);
+                }
+            }
+        }
+        Ok((losses, sums.pop()))
+    }
+
+    /// As [`Trainer::update`], by the sum of all ranks' gradients: those given, or those in the program.
+    fn update_among(
+        &mut self,
+        group: &Group<'_>,
+        gradients: Option<Vec<f32>>,
+        learning_rate: f32,
+    ) -> Result<f32, TrainError> {
+        let share = self.shared.take().expect("a trainer that is a rank");
+        let result = self.update_by(group, &share, gradients, learning_rate);
+        self.shared = Some(share);
+        result
+    }
+
+    fn update_by(
+        &mut self,
+        group: &Group<'_>,
+        share: &Share,
+        gradients: Option<Vec<f32>>,
+        learning_rate: f32,
+    ) -> Result<f32, TrainError> {
+        let sum = match gradients {
+            Some(all) if group.size() == 1 => all,
+            Some(all) => share.sum(group, &[&all])?,
+            None => {
+                let own: Vec<&[f32]> = self.trained.iter().map(|t| self.program.gradient(t.id)).collect();
+                share.sum(group, &own)?
+            }
+        };
+        let norm = share.sum_of_squares(group, &sum)?.sqrt() as f32;
+        let scale = self.scale_for(norm, learning_rate)?;
+        let mut parts = share.parts().into_iter().peekable();
+        let (mut updates, mut rest) = (Vec::new(), &sum[..]);
+        for (i, t) in self.trained.iter_mut().enumerate() {
+            let Some((_, range)) = parts.next_if(|(weight, _)| *weight == i) else { continue };
+            let gradients;
+            (gradients, rest) = rest.split_at(range.len());
+            updates.push(Update { parameters: &mut t.numbers[range], gradients, decays: t.decays });
+        }
+        self.optimizer.step(updates.into_iter(), learning_rate, scale)?;
+        let mut weights: Vec<&mut [f32]> = self.trained.iter_mut().map(|t| &mut t.numbers[..]).collect();
+        share.spread(group, &mut weights)?;
+        for t in &self.trained {
+            self.program.set_weight(t.id, &t.numbers);
+        }
+        Ok(norm)
+    }
+
+    /// Calls `take` on rank 0 with everything that a later step depends on, weight by weight, wherever it is kept. All ranks
+    /// call it.
+    ///
+    /// # Errors
+    /// Those of `take`, and when a rank is gone.
+    pub fn each_state(
+        &self,
+        group: &Group<'_>,
+        take: &mut dyn FnMut(WeightState<'_>) -> Result<(), CheckpointError>,
+    ) -> Result<(), CheckpointError> {
+        let Some(share) = self.shared.as_ref().filter(|_| group.size() > 1) else {
+            return self.state().try_for_each(take);
+        };
+        let mut kept = share.parts().into_iter().zip(self.optimizer.means()).peekable();
+        for (i, t) in self.trained.iter().enumerate() {
+            let own = kept.next_if(|((weight, _), _)| *weight == i).map(|(_, moments)| moments);
+            let (first, second) = own.unwrap_or_default();
+            let collect = |own| share.collect(group, i, own).map_err(TrainError::from);
+            let both = (collect(first)?, if t.whole { None } else { collect(second)? });
+            if let (Some(first), second) = both {
+                let (first, second) = (&first[..], second.as_deref().unwrap_or_default());
+                take(WeightState { name: &t.name, shape: &t.shape, numbers: &t.numbers, first, second })?;
+            }
+        }
+        Ok(())
+    }
+}
