@@ -25,7 +25,7 @@ use crate::data::ReadOptions;
 use crate::encode::Encoder;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::export::{self, ExportError};
-use crate::metrics::{Metric, Metrics, Sent};
+use crate::metrics::{Metric, Metrics};
 use crate::plan::{self, RunPlan};
 use crate::prepare::{PrepareError, Report, Sources};
 use crate::ranks::{self, Alone, Group, Ranks, RanksError};
@@ -439,7 +439,7 @@ impl Training<'_> {
             };
             step += 1;
             let (epoch, seconds) = (batches.epochs(), start.elapsed().as_secs_f64());
-            let sent = self.sent(before)?;
+            let sent = self.group.sent_since(before, plan.parameters)?;
             let metric = Metric::Step { step, loss, norm, learning_rate: rate, tokens, epoch, seconds, sent };
             self.tell(&metric, listener)?;
             if self.group.writes() && (step.is_multiple_of(plan.evaluate_every) || step == plan.steps) {
@@ -469,20 +469,7 @@ impl Training<'_> {
 
     /// Whether any rank is told to stop. All ranks ask together.
     fn stops(&self) -> Result<bool, RunError> {
-        let own = self.run.stop.load(Ordering::Relaxed);
-        Ok(self.group.all_say(&[u8::from(own)])?.iter().any(|said| said[0] > 0))
-    }
-
-    /// What the ranks sent since this one had sent `before` bytes.
-    fn sent(&self, before: u64) -> Result<Option<Sent>, RunError> {
-        let ranks = self.group.size();
-        if ranks == 1 {
-            return Ok(None);
-        }
-        let all = self.group.all_say_numbers(&[(self.group.sent() - before) as f64])?;
-        let n = ranks as f64;
-        let least_bytes = 2.0 * (n - 1.0) / n * 4.0 * self.plan.parameters as f64;
-        Ok(Some(Sent { ranks, bytes_sent: all.iter().sum::<f64>() / n, least_bytes }))
+        Ok(self.group.any(self.run.stop.load(Ordering::Relaxed))?)
     }
 
     /// What every later loss depends on.

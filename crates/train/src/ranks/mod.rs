@@ -18,6 +18,8 @@ use std::cell::Cell;
 
 use thiserror::Error;
 
+use crate::metrics::Sent;
+
 pub(crate) use shards::{cut, refuse_rows, shards};
 pub(crate) use share::Share;
 
@@ -178,6 +180,29 @@ impl<'a> Group<'a> {
     /// When one is gone.
     pub fn wait(&self) -> Result<(), RanksError> {
         self.all_say(&[0]).map(|_| ())
+    }
+
+    /// Whether it is so for any rank.
+    ///
+    /// # Errors
+    /// When one is gone.
+    pub fn any(&self, own: bool) -> Result<bool, RanksError> {
+        Ok(self.all_say(&[u8::from(own)])?.iter().any(|said| *said != [0]))
+    }
+
+    /// What the ranks sent to change so many weights since this one had sent `before` bytes; none where there is one rank.
+    ///
+    /// # Errors
+    /// When one is gone.
+    pub(crate) fn sent_since(&self, before: u64, weights: u64) -> Result<Option<Sent>, RanksError> {
+        let ranks = self.size();
+        if ranks == 1 {
+            return Ok(None);
+        }
+        let all = self.all_say_numbers(&[(self.sent() - before) as f64])?;
+        let n = ranks as f64;
+        let least_bytes = 2.0 * (n - 1.0) / n * 4.0 * weights as f64;
+        Ok(Some(Sent { ranks, bytes_sent: all.iter().sum::<f64>() / n, least_bytes }))
     }
 
     /// Refuses to go on when another rank says something else than rank 0.
