@@ -4,12 +4,15 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::{Ranks, RanksError};
 
+/// What goes to another rank, and what comes from it.
+type Line = (Sender<Vec<u8>>, Receiver<Vec<u8>>);
+
 /// A rank that is a thread.
 #[derive(Debug)]
 pub struct Threads {
     rank: usize,
     /// To and from each rank.
-    others: Vec<(Sender<Vec<u8>>, Receiver<Vec<u8>>)>,
+    others: Vec<Line>,
 }
 
 impl Threads {
