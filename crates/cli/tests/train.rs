@@ -80,3 +80,19 @@ fn what_cannot_be_meant_is_refused_with_what_to_do() {
         assert!(text(&out.stderr).contains(expected), "{args:?}: {}", text(&out.stderr));
     }
 }
+
+#[test]
+fn a_process_that_mpirun_started_says_which_library_it_lacks() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = Command::new(env!("CARGO_BIN_EXE_autarky"))
+        .args(["train", "--data", "a.txt", "--depth", "1", "--out", "a"])
+        .current_dir(folder.path())
+        .envs([("OMPI_COMM_WORLD_SIZE", "2"), ("AUTARKY_MPI", "/nowhere/libmpi.so")])
+        .output()
+        .unwrap();
+    assert!(!out.status.success());
+    let told = text(&out.stderr);
+    for part in ["no MPI library was found", "/nowhere/libmpi.so", "AUTARKY_MPI="] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}
