@@ -100,26 +100,73 @@ def ranks_of(binary, folder):
     return pids
 
 
-def kill(binary, mpi, ranks, run, folder, delay, rng):
-    """Whether a rank was killed before the run ended, and the code of mpirun."""
-    process = subprocess.Popen(
-        [*mpi.command(ranks), binary, "train", str(run), "--out", str(folder)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    time.sleep(delay)
-    pids = ranks_of(binary, folder)
-    if pids:
-        try:
-            os.kill(rng.choice(pids), signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+def steps_done(folder):
+    """Steps that are in the metrics."""
+    file = folder / "metrics.jsonl"
+    return file.read_text().count('"kind":"step"') if file.exists() else 0
+
+
+def kill(command, binary, folder, goal, rng):
+    """Kills a rank when the run has done `goal` steps, or a moment after its start."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    pids = []
+    while process.poll() is None and (not pids or steps_done(folder) < goal):
+        time.sleep(0.01)
+        pids = ranks_of(binary, folder)
+    time.sleep(rng.uniform(0, 0.3))
+    if process.poll() is None:
+        os.kill(rng.choice(ranks_of(binary, folder) or pids), signal.SIGKILL)
     try:
-        said = process.communicate(timeout=60)[1]
+        process.communicate(timeout=60)
     except subprocess.TimeoutExpired:
         sys.exit("ranks that outlive another one hang")
-    return bool(pids) and process.returncode != 0, process.returncode, said
+    if process.returncode == 0:
+        sys.exit("the run ended before it was killed often enough: make it longer")
+    return said
+
+
+def compare(place, binary, mpis, steps):
+    """Trains on each number of processes over each MPI with each optimizer."""
+    whole = {}
+    row("optimizer", "MPI", "ranks", "bits", "bytes a rank sent a step", "least possible", "times")
+    row(*["---"] * 7)
+    for optimizer in ("adamw", "muon"):
+        run = configuration(place, optimizer, steps)
+        for mpi, ranks in [(None, 1)] + [(mpi, ranks) for mpi in mpis for ranks in (1, 2, 4)]:
+            folder = place / f"{optimizer}-{mpi.name if mpi else 'alone'}-{ranks}"
+            command = [*(mpi.command(ranks) if mpi else []), binary, "train", str(run), "--out", str(folder)]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            bits, lines = found(folder)
+            sent, least = (statistics.mean(line.get(key) or 0 for line in lines) for key in ("bytes_sent", "least_bytes"))
+            times = f"{sent / least:.5f}" if least else ""
+            row(optimizer, mpi.name if mpi else "none", ranks, bits, f"{sent:.0f}", f"{least:.0f}", times)
+            if whole.setdefault(optimizer, bits) != bits:
+                sys.exit("these are other bits than those of one process")
+
+
+def killing(place, binary, mpis, steps, kills, rng):
+    """Kills ranks of runs over each MPI, and goes on with other numbers of ranks."""
+    row("MPI", "optimizer", "kills", "of them before the first checkpoint", "ranks, one start after the other", "bits")
+    row(*["---"] * 6)
+    for mpi, optimizer in zip(mpis, ("adamw", "muon")):
+        run = configuration(place, optimizer, steps)
+        folder = place / f"whole-{mpi.name}"
+        subprocess.run([binary, "train", str(run), "--out", str(folder)], check=True, capture_output=True)
+        bits, _ = found(folder)
+        folder = place / f"killed-{mpi.name}"
+        early, numbers = 0, []
+        train = [binary, "train", str(run), "--out", str(folder)]
+        for i in range(kills):
+            numbers.append(rng.choice([1, 2, 4]))
+            goal = rng.randint(0, i * steps // (kills + 2))
+            kill([*mpi.command(numbers[-1]), *train], binary, folder, goal, rng)
+            early += not list((folder / "checkpoints").glob("step-*"))
+        numbers.append(rng.choice([1, 2, 4]))
+        subprocess.run([*mpi.command(numbers[-1]), *train], check=True, capture_output=True)
+        same = found(folder)[0] == bits
+        row(mpi.name, optimizer, kills, early, " ".join(map(str, numbers)), "the same" if same else "OTHERS")
+        if not same:
+            sys.exit("the killed run is not the whole one")
 
 
 def main():
@@ -129,56 +176,18 @@ def main():
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", choices=["compare", "kills"])
     args = parser.parse_args()
     binary = os.path.abspath(args.binary)
     rng = random.Random(args.seed)
     place = Path(tempfile.mkdtemp())
     (place / "text.txt").write_text(text(rng))
     mpis = [Mpi(mpirun) for mpirun in args.mpirun or ["mpirun"]]
-    whole = {}
-    row("optimizer", "MPI", "ranks", "bits", "bytes a rank sent a step", "least possible", "times")
-    row(*["---"] * 7)
-    for optimizer in ("adamw", "muon"):
-        run = configuration(place, optimizer, args.steps)
-        for mpi, ranks in [(None, 1)] + [(mpi, ranks) for mpi in mpis for ranks in (1, 2, 4)]:
-            folder = place / f"{optimizer}-{mpi.name if mpi else 'alone'}-{ranks}"
-            command = [*(mpi.command(ranks) if mpi else []), binary, "train", str(run), "--out", str(folder)]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-            bits, steps = found(folder)
-            sent, least = (statistics.mean(step.get(key) or 0 for step in steps) for key in ("bytes_sent", "least_bytes"))
-            times = f"{sent / least:.5f}" if least else ""
-            row(optimizer, mpi.name if mpi else "none", ranks, bits, f"{sent:.0f}", f"{least:.0f}", times)
-            if whole.setdefault(optimizer, bits) != bits:
-                sys.exit("these are other bits than those of one process")
-    print()
-    row("MPI", "optimizer", "kills", "of them before the first checkpoint", "ranks, one start after the other", "bits")
-    row(*["---"] * 6)
-    for mpi, optimizer in zip(mpis, ("adamw", "muon")):
-        run = configuration(place, optimizer, 15 * args.steps)
-        folder = place / f"whole-{mpi.name}"
-        start = time.monotonic()
-        subprocess.run([binary, "train", str(run), "--out", str(folder)], check=True, capture_output=True)
-        length = time.monotonic() - start
-        bits, _ = found(folder)
-        folder = place / f"killed-{mpi.name}"
-        killed, early, numbers = 0, 0, []
-        while killed < args.kills:
-            numbers.append(rng.choice([1, 2, 4]))
-            delay = 0.5 + rng.uniform(0, length / args.kills)
-            done, code, said = kill(binary, mpi, numbers[-1], run, folder, delay, rng)
-            if code == 0:
-                sys.exit("the run ended before it was killed often enough: make it longer")
-            if not done:
-                sys.exit(f"the run ended by itself: {said}")
-            killed += 1
-            early += not list((folder / "checkpoints").glob("step-*"))
-        numbers.append(rng.choice([1, 2, 4]))
-        command = [*mpi.command(numbers[-1]), binary, "train", str(run), "--out", str(folder)]
-        subprocess.run(command, check=True, capture_output=True)
-        same = found(folder)[0] == bits
-        row(mpi.name, optimizer, killed, early, " ".join(map(str, numbers)), "the same" if same else "OTHERS")
-        if not same:
-            sys.exit("the killed run is not the whole one")
+    if args.only != "kills":
+        compare(place, binary, mpis, args.steps)
+        print()
+    if args.only != "compare":
+        killing(place, binary, mpis, 3 * args.steps, args.kills, rng)
     shutil.rmtree(place)
 
 
