@@ -47,6 +47,22 @@ impl Laid {
         blocks: &[u32],
         factor: f32,
     ) -> Result<f64, RunError> {
+        let factors: Vec<f32> = self.learned.iter().map(|&l| if l { factor } else { 0.0 }).collect();
+        self.compute(program, blocks, &factors)?;
+        let losses = program.output(0).iter().zip(&self.learned).filter(|(_, learned)| **learned);
+        Ok(losses.map(|(&loss, _)| f64::from(loss)).sum())
+    }
+
+    /// Runs a program whose losses are its first output, with a factor for each target.
+    ///
+    /// # Errors
+    /// When the examples do not fit the program.
+    pub(crate) fn compute(
+        &self,
+        program: &mut dyn Program,
+        blocks: &[u32],
+        factors: &[f32],
+    ) -> Result<(), RunError> {
         let mut free = blocks;
         let mut sequences = Vec::with_capacity(self.read.len());
         for &read in &self.read {
@@ -56,18 +72,10 @@ impl Laid {
             sequences.push(SequenceStep { position: 0, tokens: read, blocks });
         }
         let outputs: Vec<u32> = (0..self.tokens.len() as u32).collect();
-        let factors: Vec<f32> = self.learned.iter().map(|&l| if l { factor } else { 0.0 }).collect();
         let mut inputs = [&[][..]; 2];
         inputs[TARGETS] = &self.targets;
-        inputs[FACTORS] = &factors;
-        program.run(&Step {
-            tokens: &self.tokens,
-            sequences: &sequences,
-            outputs: &outputs,
-            inputs: &inputs,
-        })?;
-        let losses = program.output(0).iter().zip(&self.learned).filter(|(_, learned)| **learned);
-        Ok(losses.map(|(&loss, _)| f64::from(loss)).sum())
+        inputs[FACTORS] = factors;
+        program.run(&Step { tokens: &self.tokens, sequences: &sequences, outputs: &outputs, inputs: &inputs })
     }
 }
 
@@ -92,7 +100,7 @@ pub(crate) fn compile(
 }
 
 /// Weights whose matrices are BF16.
-struct AsBf16<'a>(&'a dyn Weights);
+pub(crate) struct AsBf16<'a>(pub(crate) &'a dyn Weights);
 
 impl Weights for AsBf16<'_> {
     fn get(&self, name: &str) -> Result<Tensor<'_>, WeightError> {

@@ -329,6 +329,31 @@ impl Trainer {
         if sum.is_finite() { Ok(sum) } else { Err(TrainError::NotANumber("loss")) }
     }
 
+    /// Adds the gradients of Σ factor · loss to those that are there, with a factor for every token that is predicted, one
+    /// example after another, and gives the losses. Which are learned the factors alone say.
+    ///
+    /// # Errors
+    /// As [`Trainer::gather`].
+    pub fn gather_weighted(&mut self, examples: &[Example], factors: &[f32]) -> Result<Vec<f32>, TrainError> {
+        let result = self.add_weighted(examples, factors);
+        if result.is_err() {
+            self.discard();
+        }
+        result
+    }
+
+    fn add_weighted(&mut self, examples: &[Example], factors: &[f32]) -> Result<Vec<f32>, TrainError> {
+        if let Some(short) = examples.iter().position(|e| e.tokens.len() < 2) {
+            return Err(TrainError::Short(short));
+        }
+        Laid::new(examples).compute(&mut *self.program, &self.blocks, factors)?;
+        let losses = self.program.output(0)[..factors.len()].to_vec();
+        match losses.iter().all(|loss| loss.is_finite()) {
+            true => Ok(losses),
+            false => Err(TrainError::NotANumber("loss")),
+        }
+    }
+
     /// The sum of the losses of examples that are not learned. What was gathered is forgotten.
     ///
     /// # Errors
