@@ -74,7 +74,7 @@ const TOLD: usize = 5;
 pub type Progress<'a> = dyn FnMut(usize, usize, u64) + 'a;
 
 /// Takes records of a file, by its number.
-type Take<'a> = dyn FnMut(usize, Vec<Record>, &mut Report) -> Result<(), PrepareError> + 'a;
+pub(crate) type Take<'a> = dyn FnMut(usize, Vec<Record>, &mut Report) -> Result<(), PrepareError> + 'a;
 
 /// Text and conversations that are taken at a time, for all processors.
 const BATCH_BYTES: usize = 8 << 20;
@@ -112,7 +112,7 @@ impl Sources {
     }
 
     /// What tells whether the files are still the same.
-    fn identity(&self) -> Json {
+    pub(crate) fn identity(&self) -> Json {
         let of = |file: &DataFile| {
             let changed = fs::metadata(&file.path).and_then(|m| m.modified()).ok();
             let changed =
@@ -128,7 +128,7 @@ impl Sources {
     }
 
     /// Calls `take` with the records, many at a time, and each file's number.
-    fn read(
+    pub(crate) fn read(
         &self,
         report: &mut Report,
         progress: &mut Progress<'_>,
@@ -172,7 +172,10 @@ impl Sources {
         progress: &mut Progress<'_>,
     ) -> Result<(Tokens, Report), PrepareError> {
         let mut report = self.report();
-        let from = json!({ "tokenizer": identity_of(spec), "data": self.identity() });
+        let mut from = json!({ "tokenizer": identity_of(spec), "data": self.identity() });
+        if encoder.is_for_pairs() {
+            from["records"] = json!("pairs");
+        }
         if Tokens::contents(folder, name).is_some_and(|contents| contents.from == from)
             && let Ok(tokens) = Tokens::open(folder, name)
         {
@@ -205,14 +208,7 @@ impl Sources {
                 let documents = match documents {
                     Ok(documents) => documents,
                     Err(error) => {
-                        let text = format!("{}: {error}", record.place);
-                        if self.strict {
-                            return Err(PrepareError::Strict(text));
-                        }
-                        report.unfit_count += 1;
-                        if report.unfit.len() < TOLD {
-                            report.unfit.push(text);
-                        }
+                        self.unfit(record, &error, report)?;
                         continue;
                     }
                 };
@@ -229,17 +225,38 @@ impl Sources {
         })?;
         let tokens = writer.finish()?;
         if tokens.about().tokens == 0 {
-            let first =
-                report.broken.first().first().map(Problem::to_string).or(report.unfit.first().cloned());
-            let files: Vec<String> =
-                self.files.iter().take(3).map(|f| f.path.display().to_string()).collect();
-            let first = first.map_or(String::new(), |first| format!(": {first}"));
-            return Err(PrepareError::Nothing { files: files.join(", "), first });
+            return Err(self.nothing(&report));
         }
         Ok((tokens, report))
     }
 
-    fn report(&self) -> Report {
+    /// Takes down a record that cannot be learned from.
+    pub(crate) fn unfit(
+        &self,
+        record: &Record,
+        error: &EncodeError,
+        report: &mut Report,
+    ) -> Result<(), PrepareError> {
+        let text = format!("{}: {error}", record.place);
+        if self.strict {
+            return Err(PrepareError::Strict(text));
+        }
+        report.unfit_count += 1;
+        if report.unfit.len() < TOLD {
+            report.unfit.push(text);
+        }
+        Ok(())
+    }
+
+    /// The error for files of which no record is left.
+    pub(crate) fn nothing(&self, report: &Report) -> PrepareError {
+        let first = report.broken.first().first().map(Problem::to_string).or(report.unfit.first().cloned());
+        let files: Vec<String> = self.files.iter().take(3).map(|f| f.path.display().to_string()).collect();
+        let first = first.map_or(String::new(), |first| format!(": {first}"));
+        PrepareError::Nothing { files: files.join(", "), first }
+    }
+
+    pub(crate) fn report(&self) -> Report {
         Report {
             broken: Problems::new(TOLD),
             unfit: Vec::new(),
@@ -326,5 +343,6 @@ fn texts(content: &Content, take: &mut dyn FnMut(&str)) {
         Content::Preference { prompt, chosen, rejected } => {
             [prompt, chosen, rejected].into_iter().for_each(|all| messages(all));
         }
+        Content::Prompt { messages: all, .. } => messages(all),
     }
 }

@@ -66,6 +66,15 @@ pub enum Content {
         /// The other messages.
         rejected: Vec<Value>,
     },
+    /// Something to answer ([`ReadOptions::prompts`]).
+    Prompt {
+        /// The messages to answer; the last is not the assistant's.
+        messages: Vec<Value>,
+        /// The tools that the assistant may call, in OpenAI's form.
+        tools: Option<Vec<Value>>,
+        /// All fields of the record, for what judges the answers. Of tables these are the columns that records are made of.
+        record: serde_json::Map<String, Value>,
+    },
 }
 
 /// One record, and where it is.
@@ -87,6 +96,8 @@ pub struct ReadOptions {
     /// The longest line of a JSON Lines file, the longest element of a JSON file, and the most text of a row of a Parquet
     /// file, in bytes.
     pub longest_line: usize,
+    /// Whether records are prompts to be answered, and not texts, conversations or pairs.
+    pub prompts: bool,
 }
 
 impl Default for ReadOptions {
@@ -95,6 +106,7 @@ impl Default for ReadOptions {
             text_field: None,
             separators: ["<|endoftext|>", "<|endofdoc|>", "<|endofbook|>"].map(String::from).to_vec(),
             longest_line: 16 << 20,
+            prompts: false,
         }
     }
 }
@@ -165,6 +177,7 @@ pub struct Records {
     source: Source,
     file: Arc<std::path::Path>,
     text_field: Option<String>,
+    prompts: bool,
     /// What is left of a long text of one record.
     rest: Option<(At, String)>,
     shapes: BTreeMap<Shape, u64>,
@@ -178,6 +191,7 @@ impl Records {
             source,
             file: file.path.clone(),
             text_field: options.text_field.clone(),
+            prompts: options.prompts,
             rest: None,
             shapes: BTreeMap::new(),
             items: 0,
@@ -207,7 +221,11 @@ impl Records {
             Ok(value) => value,
             Err(problem) => return Some(Err(problem)),
         };
-        Some(match shapes::recognise(value, self.text_field.as_deref()) {
+        let recognised = match self.prompts {
+            true => shapes::asked(value),
+            false => shapes::recognise(value, self.text_field.as_deref()),
+        };
+        Some(match recognised {
             Ok((shape, content)) => {
                 *self.shapes.entry(shape).or_default() += 1;
                 match content {

@@ -90,6 +90,38 @@ pub(super) fn recognise(value: Value, text_field: Option<&str>) -> Result<(Shape
     Err(Fault::UnknownShape { fields: names(fields.keys().map(String::as_str)) })
 }
 
+/// What the record `value` asks, by the same fields. An answer at the end of a conversation is left off, and stays in the
+/// record.
+pub(super) fn asked(value: Value) -> Result<(Shape, Content), Fault> {
+    let Value::Object(mut fields) = value else {
+        return Err(Fault::NotAnObject { found: kind(&value) });
+    };
+    fields.retain(|_, value| !value.is_null());
+    let record = fields.clone();
+    let has = |name: &str| record.contains_key(name);
+    let conversations = [("messages", Shape::Messages), ("conversations", Shape::Conversations)];
+    let prompts = [
+        ("instruction", Shape::Instruction),
+        ("prompt", Shape::PromptAnswer),
+        ("question", Shape::PromptAnswer),
+    ];
+    let (shape, mut said) = if let Some((name, shape)) = conversations.into_iter().find(|(n, _)| has(n)) {
+        (shape, messages(fields.remove(name).unwrap_or_default(), name)?)
+    } else if let Some((name, shape)) = prompts.into_iter().find(|(n, _)| has(n)) {
+        (shape, turn(&mut fields, name, "user")?)
+    } else {
+        return Err(Fault::UnknownShape { fields: names(record.keys().map(String::as_str)) });
+    };
+    while said.last().is_some_and(|m| m.get("role").is_some_and(|role| role == "assistant")) {
+        said.pop();
+    }
+    if said.is_empty() {
+        return Err(Fault::Empty { field: "the prompt".into() });
+    }
+    with_system(&mut fields, &mut said)?;
+    Ok((shape, Content::Prompt { messages: said, tools: tools(&mut fields)?, record }))
+}
+
 fn text(fields: &mut Object, name: &str) -> Result<Content, Fault> {
     Ok(Content::Text { text: string(fields, name)?, ends: true })
 }
