@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::adamw::AdamWOptions;
 use crate::batches::Packing;
 use crate::muon::MuonOptions;
+use crate::objective::config::{GrpoConfig, PreferenceConfig, RewardConfig};
 use crate::schedule::Decay;
 use crate::trainer::Precision;
 
@@ -54,6 +55,13 @@ pub struct Config {
     pub evaluation: EvaluationConfig,
     /// What is kept on the way.
     pub checkpoints: CheckpointsConfig,
+    /// Learning from pairs of answers.
+    pub preference: Option<PreferenceConfig>,
+    /// Learning from rewards.
+    pub grpo: Option<GrpoConfig>,
+    /// The rewards.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reward: Vec<RewardConfig>,
 }
 
 /// What is trained: a model that there is, or one made from nothing.
@@ -316,7 +324,8 @@ impl Config {
         let model = &mut self.model;
         let models = [&mut model.from, &mut model.config, &mut model.tokenizer, &mut model.chat_template];
         let data = self.data.train.iter_mut().chain(&mut self.data.validation);
-        for path in models.into_iter().flatten().chain(data) {
+        let schemas = self.reward.iter_mut().filter_map(|r| r.schema.as_mut());
+        for path in models.into_iter().flatten().chain(data).chain(schemas) {
             *path = folder.join(&path);
         }
     }
@@ -412,7 +421,7 @@ impl Config {
         if self.evaluation.every == Some(0) || self.checkpoints.every == Some(0) {
             return value("evaluation.every", "must be at least 1 step; so must checkpoints.every");
         }
-        Ok(())
+        crate::objective::config::check(self)
     }
 }
 

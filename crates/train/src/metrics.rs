@@ -43,6 +43,47 @@ pub enum Metric {
         /// Tokens that were predicted.
         tokens: usize,
     },
+    /// What a step's pairs came to, or those that are held out.
+    Pairs {
+        /// The step, or steps before it where pairs are held out.
+        step: u64,
+        /// Whether they are held out.
+        held_out: bool,
+        /// The mean loss.
+        loss: f64,
+        /// The part of them in which the preferred answer is made more probable than the other, beside the model that the run
+        /// began with.
+        accuracy: f64,
+        /// The mean margin.
+        margin: f64,
+        /// How many.
+        pairs: usize,
+    },
+    /// What answers were worth: drawn in a step, or the most probable ones to prompts that are held out.
+    Rewards {
+        /// The step, or steps before it where prompts are held out.
+        step: u64,
+        /// Whether they are held out.
+        held_out: bool,
+        /// The mean.
+        reward: f64,
+        /// The highest.
+        highest: f64,
+        /// The lowest.
+        lowest: f64,
+        /// How many answers.
+        answers: usize,
+        /// Their mean length in tokens.
+        length: f64,
+        /// The part of them that ended before they were cut off.
+        ended: f64,
+        /// The part of the prompts whose answers were all worth the same: nothing is learned from them.
+        equal: Option<f64>,
+        /// The part of the tokens whose ratio was clipped in the last update.
+        clipped: Option<f64>,
+        /// The mean divergence from the model that the run began with, in nats a token.
+        divergence: Option<f64>,
+    },
     /// A text that the model wrote.
     Sample {
         /// Steps before it.
@@ -70,9 +111,11 @@ impl Metric {
     /// Steps that are done when it is written.
     pub fn step(&self) -> u64 {
         match self {
-            Metric::Step { step, .. } | Metric::Evaluation { step, .. } | Metric::Sample { step, .. } => {
-                *step
-            }
+            Metric::Step { step, .. }
+            | Metric::Evaluation { step, .. }
+            | Metric::Pairs { step, .. }
+            | Metric::Rewards { step, .. }
+            | Metric::Sample { step, .. } => *step,
         }
     }
 }
@@ -95,7 +138,7 @@ impl Metrics {
     /// When it cannot be read or written.
     pub fn open(path: &Path, step: u64) -> io::Result<Metrics> {
         let mut kept = read(path)?;
-        kept.retain(|m| m.step() <= step);
+        kept.retain(|m| m.step() <= step && step > 0);
         let lines = kept.iter().filter_map(|m| serde_json::to_string(m).ok());
         let text: String = lines.map(|line| line + "\n").collect();
         crate::files::write(path, text.as_bytes())?;

@@ -20,17 +20,29 @@ const FURTHER: f32 = 2e-5;
 /// The same for an adapter (Hu et al. 2021, arXiv:2106.09685, table 11).
 const ADAPTER: f32 = 2e-4;
 
-/// Tokens that are read at a time.
-const AT_ONCE: usize = 4096;
+/// What a step has so many of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unit {
+    /// Rows of text.
+    #[default]
+    Rows,
+    /// Pairs of answers.
+    Pairs,
+    /// Prompts to be answered.
+    Prompts,
+}
 
 /// The numbers of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunPlan {
     /// Parameters that are trained.
     pub parameters: u64,
-    /// Tokens of a row.
+    /// What a step has so many of.
+    pub unit: Unit,
+    /// Tokens of a row; of a pair's or a prompt's text, at most.
     pub context: usize,
-    /// Rows of a step.
+    /// Rows, pairs or prompts of a step.
     pub rows: usize,
     /// Tokens that are read at a time.
     pub at_once: usize,
@@ -38,7 +50,7 @@ pub struct RunPlan {
     pub packing: Packing,
     /// Steps.
     pub steps: u64,
-    /// Tokens of the training data.
+    /// Tokens of the training data; or how many pairs or prompts it has.
     pub data: u64,
     /// The highest learning rate.
     pub learning_rate: f32,
@@ -66,6 +78,9 @@ pub fn packing(config: &Config, conversations: bool) -> Packing {
 }
 
 impl RunPlan {
+    /// Tokens that are read at a time, unless said otherwise.
+    pub(crate) const AT_ONCE: usize = 4096;
+
     /// The numbers for a model of so many parameters and data of so many tokens.
     ///
     /// # Errors
@@ -99,7 +114,7 @@ impl RunPlan {
             ));
         }
         let rows = (batch / context).max(1);
-        let at_once = t.at_once.unwrap_or(AT_ONCE.max(context)).min(rows * context);
+        let at_once = t.at_once.unwrap_or(RunPlan::AT_ONCE.max(context)).min(rows * context);
         if at_once < context {
             return Err(value(
                 "training.at-once",
@@ -120,6 +135,7 @@ impl RunPlan {
         let twentieth = (steps / 20).max(1);
         Ok(RunPlan {
             parameters,
+            unit: Unit::Rows,
             context,
             rows,
             at_once,
@@ -136,6 +152,11 @@ impl RunPlan {
     /// Tokens of a step.
     pub fn batch(&self) -> usize {
         self.rows * self.context
+    }
+
+    /// Sequences that are read at a time, at most: room for short conversations.
+    pub(crate) fn sequences(&self) -> usize {
+        self.at_once.div_ceil(16)
     }
 
     /// The learning rates.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use autarky_engine::memory;
+use autarky_engine::{EngineError, memory};
 use autarky_graph::Device;
 use autarky_text::Spec;
 use serde_json::{Value as Json, json};
@@ -26,14 +26,16 @@ use crate::encode::Encoder;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::export::{self, ExportError};
 use crate::metrics::{Metric, Metrics};
+use crate::objective::{self, Objective, Place, Taken};
 use crate::plan::{self, RunPlan};
 use crate::prepare::{PrepareError, Report, Sources};
 use crate::ranks::{self, Alone, Group, Ranks, RanksError};
+use crate::reward::RewardError;
 use crate::sample;
 use crate::step::parts;
 use crate::subject::{Subject, SubjectError, tokenizer_of, with_template};
 use crate::tokens::Tokens;
-use crate::trainer::{Example, TrainError, Trainer, TrainerOptions};
+use crate::trainer::{Example, StepReport, TrainError, Trainer, TrainerOptions};
 
 /// Tokens of a tokenizer that is learned, unless said otherwise.
 const VOCABULARY: usize = 4096;
@@ -59,6 +61,12 @@ pub enum RunError {
     /// The model cannot be trained.
     #[error(transparent)]
     Train(#[from] TrainError),
+    /// Answers cannot be drawn.
+    #[error("cannot draw answers: {0}")]
+    Draw(#[from] EngineError),
+    /// Answers cannot be judged.
+    #[error(transparent)]
+    Reward(#[from] RewardError),
     /// The result cannot be written.
     #[error(transparent)]
     Export(#[from] ExportError),
@@ -211,6 +219,15 @@ impl Run<'_> {
         if let Some(begun) = begun {
             run.refuse_other(begun.get("config").unwrap_or(&Json::Null), &run.identity_of_config())?;
         }
+        if config.preference.is_some() || config.grpo.is_some() {
+            if shards > 1 {
+                let key = if config.grpo.is_some() { "grpo" } else { "preference" };
+                let problem =
+                    "processes cannot share its steps yet: start one, with no training.shards".to_owned();
+                return Err(ConfigError::Value { key, problem }.into());
+            }
+            return objective::go(&run, listener);
+        }
         if !group.writes() {
             group.wait()?;
         }
@@ -248,13 +265,32 @@ impl Run<'_> {
             None => Rows::new(&texts.train, held_out, plan.context, plan.packing, config.seed),
         };
         let validation = self.validation(&validation);
+        let source = Source::Texts(&rows, validation);
+        let data = texts.train.about().hash.clone();
+        self.train((group, shards), &subject, &plan, source, data, listener)
+    }
+
+    /// Trains a model that is there on data that is there, of which `data` is a hash.
+    pub(crate) fn train(
+        &self,
+        (group, shards): (&Group<'_>, usize),
+        subject: &Subject,
+        plan: &RunPlan,
+        source: Source<'_>,
+        data: String,
+        listener: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Summary, RunError> {
+        let (rows, validation, objective) = match source {
+            Source::Texts(rows, validation) => (Some(rows), validation, None),
+            Source::Objective(objective) => (None, Vec::new(), Some(objective)),
+        };
         let mut training =
-            Training { run: self, group, shards, subject: &subject, plan: &plan, validation, metrics: None };
-        training.go(&rows, texts.train.about().hash.clone(), listener)
+            Training { run: self, group, shards, subject, plan, validation, objective, metrics: None };
+        training.go(rows, data, listener)
     }
 
     /// Refuses a run that cannot fit into memory, before anything is made for it.
-    fn admit(&self, subject: &Subject, ranks: u64) -> Result<(), RunError> {
+    pub(crate) fn admit(&self, subject: &Subject, ranks: u64) -> Result<(), RunError> {
         // Of the optimizer's state each rank has its part.
         let elsewhere = 8 * subject.trained() / ranks * (ranks - 1);
         let need = subject.least_memory(self.config.training.precision).saturating_sub(elsewhere);
@@ -349,11 +385,19 @@ impl Run<'_> {
 }
 
 /// Tells a listener how far reading is.
-fn reading<'a>(
+pub(crate) fn reading<'a>(
     listener: &'a mut dyn FnMut(Event<'_>),
     what: &'static str,
 ) -> impl FnMut(usize, usize, u64) + 'a {
     move |done, of, bytes| listener(Event::Reading(what, done, of, bytes))
+}
+
+/// What a run learns from.
+pub(crate) enum Source<'a> {
+    /// Texts, and those that are held out.
+    Texts(&'a Rows<'a>, Vec<Example>),
+    /// Something else.
+    Objective(Box<dyn Objective>),
 }
 
 /// A run whose data and model are there.
@@ -364,20 +408,21 @@ struct Training<'a> {
     subject: &'a Subject,
     plan: &'a RunPlan,
     validation: Vec<Example>,
+    objective: Option<Box<dyn Objective>>,
     metrics: Option<Metrics>,
 }
 
-impl Training<'_> {
+impl<'a> Training<'a> {
     fn go(
         &mut self,
-        rows: &Rows<'_>,
+        rows: Option<&Rows<'_>>,
         data: String,
         listener: &mut dyn FnMut(Event<'_>),
     ) -> Result<Summary, RunError> {
         let (config, plan, folder) = (self.run.config, self.plan, self.run.folder);
         let options = TrainerOptions {
             tokens: plan.at_once,
-            sequences: sequences(plan),
+            sequences: plan.sequences(),
             adamw: config.optimizer.adamw(),
             muon: config.optimizer.muon(config.training.precision),
             largest_norm: Some(config.optimizer.largest_norm).filter(|n| *n > 0.0),
@@ -397,6 +442,10 @@ impl Training<'_> {
         }
         let identity = self.identity(&data);
         let checkpoints = folder.join("checkpoints");
+        let place = self.place();
+        if let Some(objective) = &mut self.objective {
+            objective.begin(&place, &mut trainer)?;
+        }
         let mut step = self.restore(&checkpoints, &identity, &mut trainer, listener)?;
         self.group.refuse_others(&Sha256::digest(format!("{step} {identity}")))?;
         let io = |path: &Path| {
@@ -410,38 +459,52 @@ impl Training<'_> {
             let path = folder.join("metrics.jsonl");
             self.metrics = Some(Metrics::open(&path, step).map_err(io(&path))?);
         }
-        let mut batches = Batches::new(rows, plan.rows, step).ok_or(RunError::NoRows(plan.data))?;
+        let batches = |rows| Batches::new(rows, plan.rows, step).ok_or(RunError::NoRows(plan.data));
+        let mut batches = rows.map(batches).transpose()?;
         listener(Event::Begin(plan, self.subject, step));
         let schedule = plan.schedule(config);
         let (mut dropped, mut validation) = (0, None);
+        if step == 0 && self.objective.is_some() {
+            // What the model could do before.
+            validation = self.evaluate(&mut trainer, step, listener)?;
+        }
         let mut saved = step;
         while step < plan.steps && !self.stops()? {
             let start = Instant::now();
             let before = self.group.sent();
             let rate = schedule.rate(step);
-            let batch = batches.step();
-            let (loss, norm, tokens) = match self.step(&mut trainer, &batch, rate) {
-                Ok((loss, norm, tokens)) => {
+            let taken = match (&mut batches, &mut self.objective) {
+                (Some(batches), _) => self.step(&mut trainer, &batches.step(), rate).map_err(RunError::from),
+                (None, Some(objective)) => objective.step(&place, &mut trainer, step, rate),
+                (None, None) => Err(RunError::NoRows(plan.data)),
+            };
+            let taken = match taken {
+                Ok(taken) => {
                     dropped = 0;
-                    (Some(loss), Some(norm), tokens)
+                    taken
                 }
-                Err(error @ TrainError::NotANumber(_)) => {
+                Err(RunError::Train(error @ TrainError::NotANumber(_))) => {
                     listener(Event::Dropped(step + 1, &error));
                     dropped += 1;
                     if dropped == MOST_DROPPED {
                         return Err(RunError::Diverged(dropped));
                     }
-                    (None, None, 0)
+                    Taken::default()
                 }
                 // Long conversations may be cut off before their answers.
-                Err(TrainError::Nothing) => (None, None, 0),
-                Err(error) => return Err(error.into()),
+                Err(RunError::Train(TrainError::Nothing)) => Taken::default(),
+                Err(error) => return Err(error),
             };
             step += 1;
-            let (epoch, seconds) = (batches.epochs(), start.elapsed().as_secs_f64());
+            let Taken { loss, norm, tokens, .. } = taken;
+            let epoch = batches.as_ref().map_or(taken.epoch, Batches::epochs);
+            let seconds = start.elapsed().as_secs_f64();
             let sent = self.group.sent_since(before, plan.parameters)?;
             let metric = Metric::Step { step, loss, norm, learning_rate: rate, tokens, epoch, seconds, sent };
             self.tell(&metric, listener)?;
+            if let Some(metric) = &taken.metric {
+                self.tell(metric, listener)?;
+            }
             if self.group.writes() && (step.is_multiple_of(plan.evaluate_every) || step == plan.steps) {
                 validation = self.evaluate(&mut trainer, step, listener)?.or(validation);
                 self.sample(&trainer, step, listener)?;
@@ -460,6 +523,11 @@ impl Training<'_> {
             false => Vec::new(),
         };
         Ok(Summary { steps: step, finished, validation, models })
+    }
+
+    fn place(&self) -> Place<'a> {
+        let Run { config, folder, device, .. } = *self.run;
+        Place { config, device, subject: self.subject, plan: self.plan, folder }
     }
 
     /// The model as it is now: what is trained, and what stays beside it.
@@ -503,21 +571,19 @@ impl Training<'_> {
         Ok(0)
     }
 
-    /// One step of all its rows: a mean loss, the norm of the gradients, and the tokens that were learned.
-    fn step(
-        &self,
-        trainer: &mut Trainer,
-        rows: &[Vec<Example>],
-        rate: f32,
-    ) -> Result<(f32, f32, usize), TrainError> {
+    /// One step of all its rows.
+    fn step(&self, trainer: &mut Trainer, rows: &[Vec<Example>], rate: f32) -> Result<Taken, TrainError> {
         let learned = |rows: &[Vec<Example>]| -> Vec<Example> {
             rows.iter().flatten().filter(|e| e.learned() > 0).cloned().collect()
+        };
+        let taken = |report: StepReport| {
+            let StepReport { loss, norm, tokens } = report;
+            Taken { loss: Some(loss), norm: Some(norm), tokens, ..Taken::default() }
         };
         if self.shards > 1 {
             let shard = |i| learned(&rows[ranks::cut(rows.len(), i, self.shards)]);
             let shards: Vec<Vec<Example>> = (0..self.shards).map(shard).collect();
-            let report = trainer.step_in_shards(self.group, &shards, rate)?;
-            return Ok((report.loss, report.norm, report.tokens));
+            return trainer.step_in_shards(self.group, &shards, rate).map(taken);
         }
         let examples = learned(rows);
         let tokens: usize = examples.iter().map(Example::learned).sum();
@@ -525,11 +591,11 @@ impl Training<'_> {
             return Err(TrainError::Nothing);
         }
         let mut sum = 0.0;
-        for part in parts(&examples, self.plan.at_once, sequences(self.plan)) {
+        for part in parts(&examples, self.plan.at_once, self.plan.sequences()) {
             sum += trainer.gather(part, tokens)?;
         }
         let norm = trainer.update(rate)?;
-        Ok(((sum / tokens as f64) as f32, norm, tokens))
+        Ok(taken(StepReport { loss: (sum / tokens as f64) as f32, norm, tokens }))
     }
 
     fn tell(&mut self, metric: &Metric, listener: &mut dyn FnMut(Event<'_>)) -> Result<(), RunError> {
@@ -547,6 +613,12 @@ impl Training<'_> {
         step: u64,
         listener: &mut dyn FnMut(Event<'_>),
     ) -> Result<Option<f64>, RunError> {
+        let place = self.place();
+        if let Some(objective) = &mut self.objective {
+            let Some((number, metric)) = objective.evaluate(&place, trainer, step)? else { return Ok(None) };
+            self.tell(&metric, listener)?;
+            return Ok(Some(number));
+        }
         if self.validation.is_empty() {
             return Ok(None);
         }
@@ -556,7 +628,7 @@ impl Training<'_> {
             // There may be no room for the model a second time.
             Some(_) => {
                 let mut found = Evaluation::default();
-                for part in parts(&self.validation, self.plan.at_once, sequences(self.plan)) {
+                for part in parts(&self.validation, self.plan.at_once, self.plan.sequences()) {
                     found.sum += trainer.losses(part)?;
                     found.tokens += part.iter().map(Example::learned).sum::<usize>();
                 }
@@ -611,11 +683,6 @@ impl Training<'_> {
         listener(Event::Checkpoint(&path));
         Ok(())
     }
-}
-
-/// Sequences that are read at a time, at most: room for short conversations.
-fn sequences(plan: &RunPlan) -> usize {
-    plan.at_once.div_ceil(16)
 }
 
 /// The keys at which two values differ.

@@ -44,6 +44,8 @@ fn now() -> f64 {
 fn event(metric: &Metric) -> Vec<u8> {
     let Ok(Json::Object(fields)) = serde_json::to_value(metric) else { return Vec::new() };
     let kind = fields.get("kind").and_then(Json::as_str).unwrap_or_default();
+    let held_out = fields.get("held_out").and_then(Json::as_bool).unwrap_or(false);
+    let kind = if held_out { format!("{kind}-held-out") } else { kind.to_owned() };
     let scalars: Vec<u8> = fields
         .iter()
         .filter(|(name, _)| *name != "step")

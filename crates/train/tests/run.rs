@@ -77,7 +77,7 @@ impl Place {
         let bits = |metric: &Metric| match metric {
             Metric::Step { step, loss, .. } => Some((*step, u64::from(loss.unwrap().to_bits()))),
             Metric::Evaluation { step, loss, .. } => Some((*step, loss.to_bits())),
-            Metric::Sample { .. } => None,
+            _ => None,
         };
         read(&self.path(name).join("metrics.jsonl")).unwrap().iter().filter_map(bits).collect()
     }

@@ -12,7 +12,7 @@ use autarky_cpu::{Isa, Pool, matmul::peak};
 use autarky_train::Precision;
 use autarky_train::config::{Config, Method};
 use autarky_train::metrics::{Metric, Sent};
-use autarky_train::plan::RunPlan;
+use autarky_train::plan::{RunPlan, Unit};
 use autarky_train::run::{Event, Run, Summary};
 use autarky_train::subject::Subject;
 use serde_json::json;
@@ -96,6 +96,8 @@ struct View {
     progress: Option<Progress>,
     losses: Vec<f32>,
     rate: Option<f64>,
+    /// What else the last step came to.
+    beside: String,
     logged: Option<Instant>,
     /// What ranks sent for the last step.
     sent: Option<Sent>,
@@ -172,14 +174,27 @@ impl View {
             let rank = adapter.config.rank;
             self.say(&format!("adapter    LoRA of rank {rank}, {} parameters", count(plan.parameters)));
         }
-        self.say(&format!("data       {} tokens to learn from", count(plan.data)));
-        self.say(&format!(
-            "run        {} steps of {} x {} tokens: {} tokens, {passes:.2} passes",
-            plan.steps,
-            plan.rows,
-            plan.context,
-            count(tokens)
-        ));
+        let (data, units) = match plan.unit {
+            Unit::Rows => ("tokens", ""),
+            Unit::Pairs => ("pairs", " pairs"),
+            Unit::Prompts => ("prompts", " prompts"),
+        };
+        self.say(&format!("data       {} {data} to learn from", count(plan.data)));
+        match (&config.grpo, plan.unit) {
+            (_, Unit::Rows) => self.say(&format!(
+                "run        {} steps of {} x {} tokens: {} tokens, {passes:.2} passes",
+                plan.steps,
+                plan.rows,
+                plan.context,
+                count(tokens)
+            )),
+            (grpo, _) => {
+                let passes = (plan.steps * plan.rows as u64) as f64 / plan.data.max(1) as f64;
+                let answers = grpo.as_ref().map_or(String::new(), |g| format!(" x {} answers", g.answers));
+                let (steps, rows) = (plan.steps, plan.rows);
+                self.say(&format!("run        {steps} steps of {rows}{units}{answers}, {passes:.2} passes"));
+            }
+        }
         self.say(&format!(
             "optimizer  {}, learning rate {:.3e} after {} steps, then {:?}",
             match config.optimizer.method {
@@ -207,10 +222,13 @@ impl View {
                 // A mean that forgets, so that the number can be read.
                 let rate = self.rate.map_or(rate, |old| 0.9 * old + 0.1 * rate);
                 self.rate = Some(rate);
-                let share = self.peak.map(|peak| self.operations * rate / peak);
+                let share =
+                    self.peak.filter(|_| plan.unit == Unit::Rows).map(|peak| self.operations * rate / peak);
                 let share = share.map_or(String::new(), |s| format!(" ({:.0}% of peak)", 100.0 * s));
                 let loss = loss.map_or("none".to_owned(), |l| format!("{l:.4}"));
-                let note = format!("loss {loss}  rate {learning_rate:.2e}  {rate:.0} tokens/s{share}");
+                let beside = &self.beside;
+                let note =
+                    format!("loss {loss}{beside}  rate {learning_rate:.2e}  {rate:.0} tokens/s{share}");
                 if io::stderr().is_terminal() {
                     let curve = curve(&self.losses, 16);
                     let progress = self.progress.get_or_insert_with(|| Progress::new("training"));
@@ -226,6 +244,17 @@ impl View {
                     plan.steps
                 ));
             }
+            Metric::Pairs { step, held_out: true, loss, accuracy, margin, .. } => self.say(&format!(
+                "step {step}/{}  held-out loss {loss:.4}, {:.1}% of pairs right, margin {margin:.3}",
+                plan.steps,
+                100.0 * accuracy
+            )),
+            Metric::Pairs { accuracy, .. } => self.beside = format!("  {:.0}% right", 100.0 * accuracy),
+            Metric::Rewards { step, held_out: true, reward, length, .. } => self.say(&format!(
+                "step {step}/{}  held-out reward {reward:.4}, answers of {length:.1} tokens",
+                plan.steps
+            )),
+            Metric::Rewards { reward, .. } => self.beside = format!("  reward {reward:.3}"),
             Metric::Sample { prompt, text, .. } => self.say(&format!("  {prompt}|{text}")),
         }
     }
