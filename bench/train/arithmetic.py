@@ -1,10 +1,10 @@
 """Teaches a small model to add, by rewards alone, after a careless teacher.
 
-    python3 bench/train/arithmetic.py BINARY --out FOLDER [--operands 50] [--first 600] [--steps 300] [--depth 2] [--seed 1]
+    python3 bench/train/arithmetic.py BINARY --out FOLDER [--first 1000] [--steps 300] [--depth 2] [--seed 1]
 
-1. All sums of two numbers below `--operands` are shuffled, and a tenth of them is held out from everything.
-2. A new model is trained on the others for `--first` steps, eight times each, every time with an answer that is off by -3 to
-   3, all equally likely: it learns what an answer looks like and about how large it is, and is right once in seven times.
+1. The 1,000 sums of a number below 100 and one below 10 are shuffled, and 100 of them are held out from everything.
+2. A new model is trained on the others for `--first` steps, eight times each, every time with an answer that is 0 to 6 too high,
+   all equally likely: it learns what an answer looks like and about how large it is, and is right once in seven times.
 3. GRPO on the same prompts: the reward is 1 where the answer is the sum and 0 elsewhere, for `--steps` steps. The right
    answer is in a field that only the reward reads.
 
@@ -42,22 +42,21 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("binary")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--operands", type=int, default=50)
-    parser.add_argument("--first", type=int, default=600)
+    parser.add_argument("--first", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--depth", type=int, default=2)
-    parser.add_argument("--rate", type=float, default=2e-4)
+    parser.add_argument("--rate", type=float, default=3e-4)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only-first", action="store_true")
     args = parser.parse_args()
     place = args.out.resolve()
     place.mkdir(parents=True, exist_ok=True)
 
-    sums = [(a, b) for a in range(args.operands) for b in range(args.operands)]
+    sums = [(a, b) for a in range(100) for b in range(10)]
     random.Random(args.seed).shuffle(sums)
     held_out, known = sums[: len(sums) // 10], sums[len(sums) // 10 :]
     rng = random.Random(args.seed + 1)
-    careless = [(a, b, max(0, a + b + rng.randint(-3, 3))) for _ in range(8) for a, b in known]
+    careless = [(a, b, a + b + rng.randint(0, 6)) for _ in range(8) for a, b in known]
     write(place / "taught.jsonl", [{"prompt": f"{a}+{b}", "completion": str(c)} for a, b, c in careless])
     write(place / "held-out.jsonl", [{"prompt": f"{a}+{b}", "answer": str(a + b)} for a, b in held_out])
     write(place / "asked.jsonl", [{"prompt": f"{a}+{b}", "answer": str(a + b)} for a, b in known])
@@ -99,7 +98,7 @@ at-once = 8192
 learning-rate = {args.rate}
 weight-decay = 0.0
 [schedule]
-decay = "constant"
+decay = "linear"
 [evaluation]
 every = 25
 [grpo]

@@ -482,7 +482,8 @@ mod tests {
     #[test]
     fn the_documented_file_has_every_key_with_what_holds_without_it() {
         let page = include_str!("../../../docs/train.md");
-        let toml = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+        let file = page.split("## The file").nth(1).unwrap();
+        let toml = file.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
         let run = parsed(toml).unwrap();
         let same = Config {
             model: ModelConfig {

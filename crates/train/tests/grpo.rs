@@ -63,7 +63,8 @@ fn a_factor_for_every_token_is_the_same_step() {
     let options = TrainerOptions {
         tokens: 64,
         sequences: 4,
-        adamw: AdamWOptions { first_decay: 0.9, second_decay: 0.95, epsilon: 1e-8, weight_decay: 0.1 },
+        adamw: AdamWOptions::default(),
+        muon: None,
         largest_norm: Some(1.0),
         muon: None,
         recompute: false,
