@@ -32,6 +32,7 @@ def write(path, records):
 
 def train(binary, run, out):
     start = time.monotonic()
+    out.mkdir(exist_ok=True)
     command = [binary, "train", str(run), "--out", str(out), "--json"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]

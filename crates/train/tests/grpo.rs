@@ -58,7 +58,7 @@ fn advantages_are_beside_the_mean() {
 #[test]
 fn a_factor_for_every_token_is_the_same_step() {
     let chats = Chats::new();
-    let model = Model::open(&chats.path("first/model")).unwrap();
+    let model = Model::open(chats.path("first/model")).unwrap();
     let device = autarky_cpu::Cpu::new(Default::default()).unwrap();
     let options = TrainerOptions {
         tokens: 64,
@@ -121,7 +121,7 @@ fn what_is_rewarded_becomes_more_likely() {
     assert_eq!((drawn.len(), held_out.len()), (30, 9));
     assert!(drawn[0] < 0.5 && drawn[29] > 0.9, "{drawn:?}");
     assert!(held_out[0] < 0.5 && held_out[8] > 0.9, "{held_out:?}");
-    Model::open(&chats.path("a/model.gguf")).unwrap();
+    Model::open(chats.path("a/model.gguf")).unwrap();
 }
 
 #[test]

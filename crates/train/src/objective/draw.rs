@@ -200,7 +200,7 @@ mod tests {
         let mut counts = [0; 4];
         (0..8000).for_each(|_| counts[choose(&logits, 1.0, &mut rng).unwrap() as usize] += 1);
         for (count, wanted) in counts.into_iter().zip([1000, 2000, 0, 5000]) {
-            assert!((count - wanted as i32).abs() < 150, "{counts:?}");
+            assert!((count - wanted).abs() < 150, "{counts:?}");
         }
         assert_eq!(choose(&logits, 0.0, &mut rng).unwrap(), 3);
         assert!(choose(&[0.0, f32::NAN], 1.0, &mut rng).is_err());
