@@ -260,6 +260,9 @@ impl View {
     }
 
     fn as_json(&mut self, event: &Event<'_>) {
+        if let Event::Begin(plan, ..) = event {
+            self.plan = Some((*plan).clone());
+        }
         let value = match event {
             Event::Reading(..) => return,
             Event::Read(report) => json!({
@@ -291,10 +294,12 @@ impl View {
     fn end(&mut self, summary: &Summary, folder: &Path) -> Result<()> {
         if self.json {
             let models: Vec<&PathBuf> = summary.models.iter().collect();
+            let rewarded = self.plan.as_ref().is_some_and(|plan| plan.unit == Unit::Prompts);
+            let validation = if rewarded { "validation_reward" } else { "validation_loss" };
             print(&format!(
                 "{}\n",
                 json!({"kind": "end", "step": summary.steps, "finished": summary.finished,
-                    "validation_loss": summary.validation, "models": models})
+                    validation: summary.validation, "models": models})
             ))?;
         } else if summary.finished {
             if let Some(Sent { ranks, bytes_sent, least_bytes }) = self.sent {

@@ -197,7 +197,7 @@ mod tests {
     fn tokens_are_drawn_as_often_as_they_are_probable() {
         let logits = [0.0, 2f32.ln(), f32::NEG_INFINITY, 5f32.ln()];
         let mut rng = Rng::new(1);
-        let mut counts = [0; 4];
+        let mut counts = [0i32; 4];
         (0..8000).for_each(|_| counts[choose(&logits, 1.0, &mut rng).unwrap() as usize] += 1);
         for (count, wanted) in counts.into_iter().zip([1000, 2000, 0, 5000]) {
             assert!((count - wanted).abs() < 150, "{counts:?}");
