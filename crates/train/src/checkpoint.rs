@@ -49,6 +49,9 @@ pub struct Position {
     pub step: u64,
     /// Steps that the optimizer has taken: fewer where steps were dropped.
     pub taken: u32,
+    /// The norms of the last steps' gradients, oldest first, by which spikes are told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub norms: Vec<f32>,
     /// The run that it is of, to refuse to go on with another.
     pub run: Json,
 }
@@ -247,6 +250,7 @@ pub fn restore(path: &Path, position: &Position, trainer: &mut Trainer) -> Resul
         })?;
         Ok(numbers.into_owned())
     };
+    trainer.restore_norms(&position.norms);
     trainer.restore(position.taken, |name| {
         let [weight, first, second] = KINDS.map(|kind| read(format!("{name}{kind}")));
         Ok([weight?, first?, second?])

@@ -210,6 +210,8 @@ pub struct OptimizerConfig {
     pub momentum: f32,
     /// Gradients are scaled down to this norm; 0: never.
     pub largest_norm: f32,
+    /// Steps whose gradients' norm is this many times the usual one are dropped; 0: none is.
+    pub largest_jump: f32,
 }
 
 impl Default for OptimizerConfig {
@@ -224,6 +226,7 @@ impl Default for OptimizerConfig {
             weight_decay: 0.1,
             momentum: MuonOptions::default().momentum,
             largest_norm: 1.0,
+            largest_jump: 20.0,
         }
     }
 }
@@ -411,9 +414,12 @@ impl Config {
         if !positive(o.epsilon) {
             return value("optimizer.epsilon", "must be a number above 0");
         }
-        for (key, x) in
-            [("optimizer.weight-decay", o.weight_decay), ("optimizer.largest-norm", o.largest_norm)]
-        {
+        let amounts = [
+            ("optimizer.weight-decay", o.weight_decay),
+            ("optimizer.largest-norm", o.largest_norm),
+            ("optimizer.largest-jump", o.largest_jump),
+        ];
+        for (key, x) in amounts {
             if !(x.is_finite() && x >= 0.0) {
                 return value(key, "must be a number that is not below 0");
             }

@@ -2,10 +2,11 @@
 //!
 //! Module map, from files to a model: [`data`] records of files · [`encode`], [`tokens`], [`prepare`] records as tokens on
 //! disk · [`batches`] which of them a step learns · [`subject`] the model, and what a new one begins with ([`scale`],
-//! [`initial`]), or what is trained in its stead ([`adapter`]) · [`trainer`] steps of the graph that [`autarky_graph::derivative`] derives, with the optimizers [`adamw`] and [`muon`] at
-//! the rates of a [`schedule`] · [`evaluate`](mod@evaluate), [`sample`] how well it does ·
-//! [`objective`] preferences and [`reward`]s in place of texts · [`checkpoint`] everything that
-//! the rest of a run depends on · [`export`] the result · [`ranks`] a run on several processes · `step`, `files`, `parallel` what they share.
+//! [`initial`]), or what is trained in its stead ([`adapter`]) · [`trainer`] steps of the graph that
+//! [`autarky_graph::derivative`] derives, with the optimizers [`adamw`] and [`muon`] at the rates of a [`schedule`] ·
+//! [`evaluate`](mod@evaluate), [`sample`] how well it does · [`objective`] preferences and [`reward`]s in place of texts ·
+//! [`checkpoint`] everything that the rest of a run depends on · [`export`] the result · [`ranks`] a run on several
+//! processes · `step`, `files`, `parallel` what they share.
 //!
 //! [`run`] does all this from a [`config`], whose open numbers [`plan`] fills in, and writes what it finds as [`metrics`].
 //!
@@ -35,6 +36,7 @@ pub mod run;
 pub mod sample;
 pub mod scale;
 pub mod schedule;
+mod spikes;
 mod step;
 pub mod subject;
 mod tensorboard;

@@ -16,6 +16,7 @@ use crate::muon::MuonOptions;
 use crate::optimizer::Optimizer;
 use crate::parallel::sum_of_squares;
 use crate::ranks::{RanksError, Share};
+use crate::spikes::Norms;
 use crate::step::{Laid, compile};
 
 /// Why a model cannot be trained, or not on this.
@@ -52,6 +53,16 @@ pub enum TrainError {
     /// The loss or a gradient is not a number: no weight was changed.
     #[error("the {0} of this step is not a number; no weight was changed: try a lower learning rate")]
     NotANumber(&'static str),
+    /// The gradients are far longer than they were: no weight was changed.
+    #[error(
+        "the gradients of this step have a norm of {norm:.3}, where {usual:.3} is usual; no weight was changed"
+    )]
+    Spike {
+        /// Their norm.
+        norm: f32,
+        /// The median of the last steps' norms.
+        usual: f32,
+    },
     /// The ranks that share the steps do not go on together.
     #[error(transparent)]
     Ranks(#[from] RanksError),
@@ -70,6 +81,8 @@ pub struct TrainerOptions {
     pub muon: Option<MuonOptions>,
     /// Gradients are scaled down to this norm where theirs is larger.
     pub largest_norm: Option<f32>,
+    /// Steps whose gradients' norm is more than this many times the usual one change nothing.
+    pub largest_jump: Option<f32>,
     /// What products are computed in.
     pub precision: Precision,
     /// Whether most of what layers compute is computed again for the derivatives, and not kept: less memory, more time.
@@ -137,6 +150,7 @@ pub struct Trainer {
     pub(crate) options: TrainerOptions,
     pub(crate) trained: Vec<Trained>,
     pub(crate) optimizer: Optimizer,
+    norms: Norms,
     /// Whose optimizer's state this trainer keeps, where several share it.
     pub(crate) shared: Option<Share>,
     /// Space for the tables of a step.
@@ -217,7 +231,7 @@ impl Trainer {
         for (t, whole) in trained.iter_mut().zip(optimizer.by_muon()) {
             t.whole = *whole;
         }
-        Ok(Trainer { program, options, trained, optimizer, shared: None, blocks })
+        Ok(Trainer { program, options, trained, optimizer, norms: Norms::default(), shared: None, blocks })
     }
 
     /// The memory that the program holds: beside it are the optimizer's state and the weights as 32-bit floats.
@@ -249,6 +263,16 @@ impl Trainer {
     /// The names and numbers of the trained weights. All else is let go.
     pub fn into_numbers(self) -> Vec<(String, Vec<f32>)> {
         self.trained.into_iter().map(|t| (t.name, t.numbers)).collect()
+    }
+
+    /// The norms of the last steps' gradients, oldest first, by which spikes are told.
+    pub fn norms(&self) -> Vec<f32> {
+        self.norms.all()
+    }
+
+    /// Goes on after steps whose gradients had these norms, oldest first.
+    pub fn restore_norms(&mut self, norms: &[f32]) {
+        self.norms = Norms::of(norms);
     }
 
     /// Goes on from a state: `numbers` gives of every weight, by its name, the numbers and the two running means, as
@@ -372,7 +396,7 @@ impl Trainer {
     /// Changes the weights by the gathered gradients, which are zero after it, and gives the gradients' norm.
     ///
     /// # Errors
-    /// When the norm or the rate is not a number: weights are as they were, gradients zero.
+    /// When the norm or the rate is not a number, or the norm a spike: weights are as they were, gradients zero.
     pub fn update(&mut self, learning_rate: f32) -> Result<f32, TrainError> {
         let norm = sum_of_squares(self.trained.iter().map(|t| self.program.gradient(t.id))).sqrt() as f32;
         let scale = self.scale_for(norm, learning_rate).inspect_err(|_| self.program.clear_gradients())?;
@@ -393,12 +417,18 @@ impl Trainer {
     /// What gradients of this norm are multiplied by.
     ///
     /// # Errors
-    /// When the norm or the rate is not a number.
-    pub(crate) fn scale_for(&self, norm: f32, learning_rate: f32) -> Result<f32, TrainError> {
+    /// When the norm or the rate is not a number, or the norm far above what is usual.
+    pub(crate) fn scale_for(&mut self, norm: f32, learning_rate: f32) -> Result<f32, TrainError> {
         for (number, what) in [(norm, "gradient"), (learning_rate, "learning rate")] {
             if !number.is_finite() {
                 return Err(TrainError::NotANumber(what));
             }
+        }
+        let usual = self.norms.add(norm);
+        if let (Some(usual), Some(jump)) = (usual, self.options.largest_jump)
+            && norm > jump * usual
+        {
+            return Err(TrainError::Spike { norm, usual });
         }
         // As PyTorch's clip_grad_norm_.
         let most = self.options.largest_norm.map_or(f32::INFINITY, |most| most / (norm + 1e-6));

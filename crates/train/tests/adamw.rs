@@ -11,7 +11,7 @@ use autarky_graph::Device;
 use autarky_graph::conformance::{RandomWeights, Rng};
 use autarky_graph::reference::Reference;
 use autarky_quant::DType;
-use autarky_train::{AdamWOptions, Precision, TrainError, Trainer, TrainerOptions};
+use autarky_train::{AdamWOptions, Example, Precision, TrainError, Trainer, TrainerOptions};
 use support::{checkpoint, cpu, devices, input};
 
 /// A tiny checkpoint, ready to be trained on so many sequences, and its input.
@@ -34,6 +34,7 @@ fn trainer_on(
         adamw: AdamWOptions { second_decay: 0.95, weight_decay: 0.1, ..AdamWOptions::default() },
         muon: None,
         largest_norm: Some(1.0),
+        largest_jump: None,
         precision,
         recompute: false,
     };
@@ -107,6 +108,43 @@ fn what_cannot_be_learned_from_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn a_step_with_gradients_far_above_the_usual_changes_nothing() {
+    let folder = checkpoint("llama");
+    let model = Model::open(&folder).unwrap();
+    let tokens = input(&folder);
+    let options = TrainerOptions {
+        sequences: 1,
+        tokens: tokens.len(),
+        adamw: AdamWOptions::default(),
+        muon: None,
+        largest_norm: Some(1.0),
+        largest_jump: Some(5.0),
+        precision: Precision::F32,
+        recompute: false,
+    };
+    let mut trainer = Trainer::new(&Reference, model.graph(), model.weights(), options).unwrap();
+    let example = [Example::from(&tokens[..])];
+    let of = example[0].learned();
+    for _ in 0..32 {
+        trainer.gather(&example, of).unwrap();
+        trainer.update(1e-5).unwrap();
+    }
+    let numbers = |t: &Trainer| t.state().map(|w| w.kinds().map(<[f32]>::to_vec)).collect::<Vec<_>>();
+    let before = numbers(&trainer);
+    trainer.gather(&example, of / 10).unwrap();
+    let error = trainer.update(1e-5).unwrap_err();
+    assert!(matches!(error, TrainError::Spike { norm, usual } if norm > 9.0 * usual), "{error}");
+    assert!(numbers(&trainer) == before);
+    // One that goes on has the same norms behind it.
+    let norms = trainer.norms();
+    trainer.restore_norms(&norms);
+    trainer.gather(&example, of / 10).unwrap();
+    assert!(trainer.update(1e-5).is_err());
+    trainer.gather(&example, of).unwrap();
+    trainer.update(1e-5).unwrap();
+}
+
+#[test]
 fn weights_of_a_few_bits_are_not_trained() {
     let config = serde_json::json!({
         "model_type": "llama",
@@ -124,6 +162,7 @@ fn weights_of_a_few_bits_are_not_trained() {
         adamw: AdamWOptions::default(),
         muon: None,
         largest_norm: None,
+        largest_jump: None,
         precision: Precision::Bf16,
         recompute: false,
     };

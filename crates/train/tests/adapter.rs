@@ -104,6 +104,7 @@ fn only_the_updates_are_trained_on_weights_of_any_type() {
             adamw: AdamWOptions::default(),
             muon: None,
             largest_norm: Some(1.0),
+            largest_jump: None,
             precision: Precision::Bf16,
             recompute: false,
         };

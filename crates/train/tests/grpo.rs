@@ -66,6 +66,7 @@ fn a_factor_for_every_token_is_the_same_step() {
         adamw: AdamWOptions::default(),
         muon: None,
         largest_norm: Some(1.0),
+        largest_jump: None,
         recompute: false,
         precision: Precision::Bf16,
     };

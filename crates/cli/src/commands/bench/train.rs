@@ -64,6 +64,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
         adamw: AdamWOptions::default(),
         muon: None,
         largest_norm: Some(1.0),
+        largest_jump: None,
         precision: Precision::Bf16,
         recompute: args.recompute,
     };
