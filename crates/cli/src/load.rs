@@ -33,6 +33,17 @@ pub(crate) fn model(path: &Path) -> Result<Model> {
     Ok(model)
 }
 
+/// The same with an adapter beside its weights.
+pub(crate) fn model_with(path: &Path, adapter: Option<&Path>) -> Result<Model> {
+    let model = model(path)?;
+    match adapter {
+        None => Ok(model),
+        Some(adapter) => model
+            .with_adapter(adapter)
+            .with_context(|| format!("cannot use {} beside {}", adapter.display(), path.display())),
+    }
+}
+
 /// The model's tokenizer.
 pub(crate) fn tokenizer(model: &Model) -> Result<Tokenizer> {
     let path = model.path();

@@ -7,13 +7,14 @@
 //! [`config`] sizes and choices, read from `config.json` and (`gguf`) metadata through `fields` · [`rope`] rotary
 //! angles · `names`, `binding` how weights are made from a checkpoint's tensors · `model` the opened model · `outline` a
 //! graph without weights ·
-//! [`mod@convert`] writing models as GGUF files.
+//! [`mod@convert`], `export` writing models as GGUF files and Hugging Face folders · `adapter` updates beside a model.
 
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod adapter;
 mod attention;
 mod binding;
 pub mod config;

@@ -50,6 +50,8 @@ pub struct TypeUse {
 struct Checkpoint {
     source: Source,
     bindings: HashMap<String, Bound>,
+    /// What an adapter adds to them.
+    updates: HashMap<String, Tensor<'static>>,
 }
 
 struct Bound {
@@ -59,6 +61,9 @@ struct Bound {
 
 impl Weights for Checkpoint {
     fn get(&self, name: &str) -> Result<Tensor<'_>, WeightError> {
+        if let Some(update) = self.updates.get(name) {
+            return Ok(update.clone());
+        }
         let bound = self.bindings.get(name).ok_or_else(|| WeightError::Missing {
             name: name.to_owned(),
             hint: "the model's graph has no such weight".to_owned(),
@@ -129,7 +134,7 @@ impl Model {
             used.bytes += dtype.bytes(elements).unwrap_or(0) as u64;
             bindings.insert(spec.name.clone(), Bound { binding, shape: spec.shape.clone() });
         }
-        let checkpoint = Checkpoint { source, bindings };
+        let checkpoint = Checkpoint { source, bindings, updates: HashMap::new() };
         let warnings = checkpoint.left_over(path, family, &config)?;
         let mut dtypes: Vec<TypeUse> = dtypes.into_values().collect();
         dtypes.sort_by_key(|t| std::cmp::Reverse(t.bytes));
@@ -142,6 +147,12 @@ impl Model {
             dtypes,
             warnings,
         })
+    }
+
+    /// The same checkpoint for a graph that has updates beside its weights.
+    pub(crate) fn adapted(self, graph: Arc<Graph>, updates: HashMap<String, Tensor<'static>>) -> Model {
+        let checkpoint = Checkpoint { updates, ..self.checkpoint };
+        Model { graph, checkpoint, ..self }
     }
 
     /// What the model computes: tokens → logits `[outputs, vocabulary]`, its one output.

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use autarky_cpu::{Cpu, CpuOptions};
 use autarky_family::Model;
+use autarky_graph::reference::Reference;
+use autarky_graph::{BLOCK, CacheDType, Device, Limits, SequenceStep, Step};
 use autarky_train::checkpoint;
 use autarky_train::config::Config;
 use autarky_train::metrics::{Metric, read};
@@ -330,5 +332,48 @@ fn an_adapter_is_trained_beside_a_quantized_model_and_goes_on_where_it_was_stopp
     for part in [r#""r": 4"#, r#""lora_alpha": 8.0"#, r#""q_proj""#] {
         assert!(about.contains(part), "{about}");
     }
-    Model::open(&whole.models[2]).unwrap();
+    let merged = Model::open(&whole.models[2]).unwrap();
+
+    // It is applied from either form, to the model that it was trained beside or to that in another form.
+    let [peft, file] = [0, 1].map(|i| &whole.models[i]);
+    let base = || Model::open(place.path("q8.gguf")).unwrap();
+    let expected = logits(&merged);
+    let largest = expected.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+    let off =
+        |found: &[f32]| found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / largest;
+    assert!(off(&logits(&base())) > 0.05);
+    let applied = logits(&base().with_adapter(peft).unwrap());
+    assert!(off(&applied) < 0.02, "{}", off(&applied));
+    assert!(logits(&base().with_adapter(file).unwrap()) == applied);
+    let folder = || Model::open(place.path("first/model")).unwrap();
+    let beside_floats = logits(&folder().with_adapter(peft).unwrap());
+    assert!(off(&beside_floats) < 0.05, "{}", off(&beside_floats));
+    assert!(logits(&folder().with_adapter(file).unwrap()) == beside_floats);
+
+    let refused = |path: &Path| base().with_adapter(path).unwrap_err().to_string();
+    let other = place.path("other");
+    fs::create_dir(&other).unwrap();
+    fs::copy(peft.join("adapter_model.safetensors"), other.join("adapter_model.safetensors")).unwrap();
+    assert!(refused(&other).contains("adapter_config.json"));
+    for (from, to, told) in [
+        (r#""peft_type": "LORA""#, r#""peft_type": "IA3""#, "IA3"),
+        (r#""bias": "none""#, r#""bias": "all""#, "biases"),
+        (r#""r": 4"#, r#""use_dora": true, "r": 4"#, "DoRA"),
+    ] {
+        fs::write(other.join("adapter_config.json"), about.replace(from, to)).unwrap();
+        assert!(refused(&other).contains(told), "{}", refused(&other));
+    }
+    assert!(refused(gguf).contains("general.type"), "{}", refused(gguf));
+}
+
+/// The logits of some tokens.
+fn logits(model: &Model) -> Vec<f32> {
+    let tokens = [5, 60, 61, 62, 70, 71, 72, 73];
+    let limits = Limits::single(BLOCK, tokens.len(), CacheDType::F32);
+    let mut program =
+        Reference.compile(std::sync::Arc::clone(model.graph()), model.weights(), limits).unwrap();
+    let sequence = SequenceStep { position: 0, tokens: tokens.len(), blocks: &[0] };
+    let outputs: Vec<u32> = (0..tokens.len() as u32).collect();
+    program.run(&Step { tokens: &tokens, sequences: &[sequence], outputs: &outputs, inputs: &[] }).unwrap();
+    program.output(0).to_vec()
 }

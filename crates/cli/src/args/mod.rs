@@ -74,11 +74,16 @@ pub(crate) enum Command {
 Examples:
   autarky run model.gguf                          chat
   autarky run model.gguf -p 'Why is the sky blue?'
+  autarky run model.gguf --adapter runs/chats/adapter
   autarky run model.gguf --raw -p 'Once upon a time' -n 200 --temperature 0
   git diff | autarky run model.gguf --system 'Review this change.'")]
 pub(crate) struct RunArgs {
     /// A GGUF file, or a Hugging Face folder
     pub(crate) model: PathBuf,
+
+    /// A LoRA adapter that is applied to the model: a folder that PEFT wrote, or a GGUF file
+    #[arg(long, value_name = "ADAPTER")]
+    pub(crate) adapter: Option<PathBuf>,
 
     /// Answer this and exit. Without it: a chat on a terminal, else the prompt is read from standard input
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
@@ -299,6 +304,10 @@ pub(crate) struct PerplexityArgs {
 
     /// A text file (UTF-8)
     pub(crate) text: PathBuf,
+
+    /// A LoRA adapter that is applied to MODEL: a folder that PEFT wrote, or a GGUF file
+    #[arg(long, value_name = "ADAPTER")]
+    pub(crate) adapter: Option<PathBuf>,
 
     /// Also measure the KL divergence of MODEL from this model, which keeps keys and values as MODEL does, or as floats
     /// when MODEL keeps them as i8

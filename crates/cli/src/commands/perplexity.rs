@@ -22,7 +22,7 @@ pub(super) fn run(args: &PerplexityArgs) -> Result<()> {
     let path = args.text.display().to_string();
     let file = fs::File::open(&args.text).map_err(|e| Input(format!("cannot read {path}: {e}")))?;
     let text = read_text(file, &path)?;
-    let model = load::model(&args.model)?;
+    let model = load::model_with(&args.model, args.adapter.as_deref())?;
     let tokenizer = load::tokenizer(&model)?;
     let tokens = tokenizer.encode(&text, EncodeOptions { add_special: true, parse_special: false })?;
     let bos = tokenizer.bos().filter(|bos| tokenizer.added_ids().0.contains(bos));

@@ -28,7 +28,7 @@ pub(super) fn run(args: &RunArgs) -> Result<()> {
     };
 
     let note = Note::new(&format!("loading {} ...", args.model.display()));
-    let model = load::model(&args.model)?;
+    let model = load::model_with(&args.model, args.adapter.as_deref())?;
     let context = load::context(&model, args.kv.context)?;
     let speculation = Speculation::from(args.speculate);
     let outputs = if speculation == Speculation::Off { 1 } else { 1 + Speculation::MOST };
