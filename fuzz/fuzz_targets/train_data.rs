@@ -1,6 +1,6 @@
 //! Training data: records or problems that name their file, whatever the bytes, and memory that does not follow them.
 //!
-//! An input is a byte that chooses format and compression, and the file.
+//! An input is a byte that chooses format, compression and what records are for, and the file.
 #![no_main]
 
 use std::io::Cursor;
@@ -16,8 +16,8 @@ const FORMATS: [Format; 3] = [Format::JsonLines, Format::Json, Format::Text];
 const COMPRESSIONS: [Compression; 3] = [Compression::None, Compression::Gzip, Compression::Zstd];
 const LONGEST_LINE: usize = 1000;
 
-fn check(file: &DataFile, bytes: &[u8]) {
-    let options = ReadOptions { longest_line: LONGEST_LINE, ..ReadOptions::default() };
+fn check(file: &DataFile, prompts: bool, bytes: &[u8]) {
+    let options = ReadOptions { longest_line: LONGEST_LINE, prompts, ..ReadOptions::default() };
     let mut items = 0_u64;
     for item in read_from(Box::new(Cursor::new(bytes.to_vec())), file, &options) {
         items += 1;
@@ -36,6 +36,10 @@ fn check(file: &DataFile, bytes: &[u8]) {
                 Content::Preference { prompt, chosen, rejected } => {
                     assert!(!prompt.is_empty() && !chosen.is_empty() && !rejected.is_empty());
                 }
+                Content::Prompt { messages, .. } => {
+                    let last = messages.last().expect("something to answer");
+                    assert!(prompts && last["role"] != "assistant", "already answered: {messages:?}");
+                }
             },
             Err(problem) => assert!(problem.to_string().starts_with(FILE), "no file is named: {problem}"),
         }
@@ -47,6 +51,7 @@ fuzz_target!(|bytes: &[u8]| {
     let Some((&first, bytes)) = bytes.split_first() else { return };
     let choice = usize::from(first);
     let compression = COMPRESSIONS[choice / FORMATS.len() % COMPRESSIONS.len()];
+    let prompts = choice / FORMATS.len() / COMPRESSIONS.len() % 2 == 1;
     let file = DataFile {
         path: Arc::from(Path::new(FILE)),
         format: FORMATS[choice % FORMATS.len()],
@@ -55,7 +60,7 @@ fuzz_target!(|bytes: &[u8]| {
     };
     match compression {
         // A frame may ask for a window of 128 MiB.
-        Compression::Zstd => check(&file, bytes),
-        _ => bounded(|| check(&file, bytes)),
+        Compression::Zstd => check(&file, prompts, bytes),
+        _ => bounded(|| check(&file, prompts, bytes)),
     }
 });
