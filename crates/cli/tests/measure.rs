@@ -119,6 +119,11 @@ fn perplexity_is_low_on_the_models_own_story_and_kl_divergence_grows_with_fewer_
     }
     let text = autarky(args!["perplexity", stories(), story, "--context", "64", "--windows", "1"]).ok();
     assert!(text.starts_with("perplexity") && text.contains("(31 tokens scored)"), "{text}");
+    // The model writes about 2.3 bytes a token.
+    let json = autarky(args!["perplexity", stories(), story, "--context", "128", "--json"]).json();
+    let bits = |name: &str| json[name].as_f64().unwrap();
+    let ratio = bits("surprise_nats") / 2f64.ln() / bits("bits_per_byte");
+    assert!((1.5..3.5).contains(&ratio), "{ratio}");
 
     fs::write(&noise, "too short").unwrap();
     assert!(autarky(args!["perplexity", stories(), noise]).fails(3).contains("longer text"));
@@ -197,4 +202,33 @@ fn bench_runs_a_round_for_each_line_that_it_reads() {
     assert!((15.0..=20.0).contains(&ratio), "{report}");
     assert!(report["decode_step_bytes"].as_f64().unwrap() > 0.0, "{report}");
     assert_eq!(report["prefill_rounds"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn of_choices_the_likeliest_is_compared_with_the_right_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("questions.jsonl");
+    let question = |prompt: &str, choices: [&str; 2], answer: usize| {
+        format!("{}\n", serde_json::json!({ "prompt": prompt, "choices": choices, "answer": answer }))
+    };
+    // A teller of stories knows how they begin and go on. What ends in a space is cut into tokens with what follows.
+    let told = [
+        question("Once upon a time, there was a little ", ["girl named Lily.", "zebra of physics."], 0),
+        question("Lily and her mom went to the", [" because are", " park"], 1),
+        question("", ["One day, Tom", "xq vwz, kj"], 0),
+        question("She was very", [" happy", " of"], 1),
+    ];
+    fs::write(&path, told.concat()).unwrap();
+    let json = autarky(args!["perplexity", stories(), path, "--choices", "--json"]).json();
+    assert_eq!((&json["questions"], &json["chance"]), (&4.into(), &0.5.into()));
+    assert_eq!((&json["right"], &json["right_by_byte"]), (&0.75.into(), &0.75.into()));
+    let text = autarky(args!["perplexity", stories(), path, "--choices"]).ok();
+    assert!(text.contains("75.0 ± 25.0 %"), "{text}");
+
+    fs::write(&path, format!("{}{{}}", told[0])).unwrap();
+    let message = autarky(args!["perplexity", stories(), path, "--choices"]).fails(3);
+    assert!(message.contains("questions.jsonl, line 2"), "{message}");
+    fs::write(&path, question("", ["a", &"b ".repeat(1000)], 0)).unwrap();
+    let message = autarky(args!["perplexity", stories(), path, "--choices"]).fails(3);
+    assert!(message.contains("line 1") && message.contains("context"), "{message}");
 }

@@ -4,7 +4,11 @@
 //! starts from an empty cache; with a beginning-of-sequence token, that token takes the place of the window's first.
 //! Only the second half is scored, so that every scored token has at least half a window before it: positions
 //! `window / 2 .. window − 1` each predict the token that follows. These are llama.cpp's choices, so that numbers can
-//! be compared with those that it prints.
+//! be compared with those that it prints. [`choices`] scores answers to questions.
+
+mod choices;
+
+pub use choices::choices;
 
 use crate::engine::{Engine, Outputs, Work};
 use crate::error::EngineError;

@@ -297,13 +297,20 @@ The text is cut into windows of --context tokens; in each the second half is sco
 Examples:
   autarky perplexity model.gguf wiki.test.raw
   autarky perplexity model-Q4_K_M.gguf wiki.test.raw --against model-F32.gguf
-  autarky perplexity model.gguf wiki.test.raw --kv i8 --against model.gguf    # what an i8 KV cache costs")]
+  autarky perplexity model.gguf wiki.test.raw --kv i8 --against model.gguf    # what an i8 KV cache costs
+  autarky perplexity model.gguf questions.jsonl --choices
+
+A line of questions.jsonl: {\"prompt\": \"The key to the cabinets\", \"choices\": [\" is\", \" are\"], \"answer\": 0}")]
 pub(crate) struct PerplexityArgs {
     /// A GGUF file, or a Hugging Face folder
     pub(crate) model: PathBuf,
 
     /// A text file (UTF-8)
     pub(crate) text: PathBuf,
+
+    /// TEXT has questions, one a line: tell how often the model holds the right one of their choices for the likeliest
+    #[arg(long, conflicts_with_all = ["against", "windows"])]
+    pub(crate) choices: bool,
 
     /// A LoRA adapter that is applied to MODEL: a folder that PEFT wrote, or a GGUF file
     #[arg(long, value_name = "ADAPTER")]

@@ -1,5 +1,8 @@
 //! `autarky perplexity`
 
+mod choices;
+
+use std::f64::consts::LN_2;
 use std::fs;
 
 use anyhow::{Context, Result};
@@ -19,15 +22,17 @@ use crate::terminal::Progress;
 const OUTPUTS: usize = 64;
 
 pub(super) fn run(args: &PerplexityArgs) -> Result<()> {
-    let path = args.text.display().to_string();
-    let file = fs::File::open(&args.text).map_err(|e| Input(format!("cannot read {path}: {e}")))?;
-    let text = read_text(file, &path)?;
     let model = load::model_with(&args.model, args.adapter.as_deref())?;
+    if args.choices {
+        return choices::run(args, &model);
+    }
+    let text = text(args)?;
     let tokenizer = load::tokenizer(&model)?;
     let tokens = tokenizer.encode(&text, EncodeOptions { add_special: true, parse_special: false })?;
     let bos = tokenizer.bos().filter(|bos| tokenizer.added_ids().0.contains(bos));
     let windows = Windows { window: args.context, bos };
     let most = args.windows.map_or(tokens.len(), |n| n.saturating_mul(args.context));
+    let bytes_per_token = text.len() as f64 / tokens.len().max(1) as f64;
     let tokens = &tokens[..tokens.len().min(most)];
 
     let mut loaded = engine(args, args.kv, &model)?;
@@ -47,11 +52,13 @@ pub(super) fn run(args: &PerplexityArgs) -> Result<()> {
             progress.set(done as u64, of as u64, &format!("{:.4}", so_far.perplexity().value));
         })?;
         drop(progress);
+        let bits_per_byte = found.surprise.value / LN_2 / bytes_per_token;
         merge(&mut json, perplexity_json(&found));
+        merge(&mut json, json!({ "bits_per_byte": bits_per_byte }));
         return match args.json {
             true => print_json(&json),
             false => print(&format!(
-                "perplexity  {}  ({} tokens scored)\n",
+                "perplexity     {}  ({} tokens scored)\nbits per byte  {bits_per_byte:.4}\n",
                 plain(found.perplexity()),
                 found.tokens
             )),
@@ -105,6 +112,12 @@ pub(super) fn run(args: &PerplexityArgs) -> Result<()> {
             100.0 * found.same_best,
         )),
     }
+}
+
+fn text(args: &PerplexityArgs) -> Result<String> {
+    let path = args.text.display().to_string();
+    let file = fs::File::open(&args.text).map_err(|e| Input(format!("cannot read {path}: {e}")))?;
+    read_text(file, &path)
 }
 
 fn engine(args: &PerplexityArgs, kv: Option<KvName>, model: &Model) -> Result<Loaded> {
