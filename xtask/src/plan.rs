@@ -8,8 +8,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use autarky_plan::fit::{
-    Alike, CrossReport, CrossRow, Effort, Fits, LeftOut, Replicate, cross_validate, documents_of, refit,
-    replicates,
+    Alike, CrossReport, CrossRow, Effort, Fits, LeftOut, Replicate, cross_validate, documents_of, intervals,
+    refit, replicates,
 };
 use autarky_plan::runs::Kind;
 use clap::Args;
@@ -50,24 +50,22 @@ pub(crate) fn run(root: &Path, args: &PlanArgs) -> Result<()> {
         _ => refit(stored.as_ref().filter(|_| args.warm), effort).context("the runs cannot be fitted")?,
     };
     if !args.no_cross {
-        let documents = cross_validate(LeftOut::Documents, args.folds, effort)?;
-        let chips = cross_validate(LeftOut::Chips, args.folds, effort)?;
-        let mut intervals = documents.intervals(SHARE);
-        intervals.extend(chips.intervals(SHARE));
-        fits.intervals = intervals;
-        let text = report(&documents, &chips, args) + &agreement(&documents)?;
+        let left_out = |what| cross_validate(what, args.folds, effort);
+        let reports = [left_out(LeftOut::Documents)?, left_out(LeftOut::Chips)?];
+        fits.intervals = intervals(&reports, SHARE);
+        let text = report(&reports, args) + &agreement(&reports[0])?;
         println!("{text}");
         fs::write(root.join("bench/receipts/plan-accuracy.md"), text)?;
-        fs::write(root.join("bench/receipts/plan-accuracy.csv"), rows(&documents, &chips))?;
+        fs::write(root.join("bench/receipts/plan-accuracy.csv"), rows(&reports))?;
         let readme = root.join("README.md");
         let text = fs::read_to_string(&readme)?;
-        fs::write(&readme, between(&text, &summary(&documents, &chips))?)?;
+        fs::write(&readme, between(&text, &summary(&reports))?)?;
     }
     fs::write(&path, serde_json::to_string_pretty(&fits)? + "\n")?;
     Ok(())
 }
 
-fn rows(documents: &CrossReport, chips: &CrossReport) -> String {
+fn rows([documents, chips]: &[CrossReport; 2]) -> String {
     let mut out = String::from("left_out,kind,id,chip,ln_error,ln_error_physics_only,sigma,document\n");
     for (name, report) in [("document", documents), ("chip", chips)] {
         for r in &report.rows {
@@ -125,12 +123,13 @@ fn between(text: &str, table: &str) -> Result<String> {
 }
 
 /// The README's table.
-fn summary(documents: &CrossReport, chips: &CrossReport) -> String {
+fn summary(reports: &[CrossReport; 2]) -> String {
+    let [documents, chips] = reports;
     let mut out = String::from(
         "| predicted | runs | median error, document unseen | median error, chip unseen | runs inside their 80 % interval |\n\
          | --- | ---: | ---: | ---: | ---: |\n",
     );
-    let covered = documents.coverage(SHARE);
+    let covered = documents.coverage(reports, SHARE);
     for (kind, name) in [
         (Kind::Train, "training"),
         (Kind::Prefill, "prefill"),
@@ -193,14 +192,16 @@ fn agreement(report: &CrossReport) -> Result<String> {
     Ok(out)
 }
 
-fn report(documents: &CrossReport, chips: &CrossReport, args: &PlanArgs) -> String {
+fn report(reports: &[CrossReport; 2], args: &PlanArgs) -> String {
+    let [documents, chips] = reports;
     let mut out = String::from("# How well the planner predicts what it has not seen\n\n");
     let _ = writeln!(
         out,
         "Made by `cargo xtask fit-plan --steps {} --folds {} --seed {}`. Nested cross-validation: documents (or chips) \
          are dealt into {} folds; efficiencies and the kernel's scales are searched without any run of a fold; then each \
          document (or chip) of the fold is predicted by a regression that has seen all others. Errors are \
-         |predicted / measured − 1|. Every run is in `plan-accuracy.csv`.\n",
+         |predicted / measured − 1|. Intervals are as many of the regression's standard deviations wide as cover 80 % of the \
+         kind's errors in both tables, those of the run's own document (or chip) not counted. Every run is in `plan-accuracy.csv`.\n",
         args.steps, args.folds, args.seed, args.folds
     );
     for (title, report) in [("Whole documents left out", documents), ("Whole chips left out", chips)] {
@@ -222,7 +223,7 @@ fn report(documents: &CrossReport, chips: &CrossReport, args: &PlanArgs) -> Stri
             out,
             "\n| kind | coverage of 80 % intervals | median width upwards |\n| --- | --- | --- |"
         );
-        for (kind, share, width) in report.coverage(SHARE) {
+        for (kind, share, width) in report.coverage(reports, SHARE) {
             let _ = writeln!(out, "| {} | {:.1} % | +{:.0} % |", kind.name(), 100.0 * share, 100.0 * width);
         }
         out.push('\n');

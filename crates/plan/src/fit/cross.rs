@@ -127,31 +127,32 @@ fn cross_fold(runs: &Runs, fold: &[&Vec<usize>], effort: Effort) -> Option<Vec<C
     Some(rows)
 }
 
-impl CrossReport {
-    /// For each kind the factor on standard deviations that covers `share` of the runs.
-    pub fn intervals(&self, share: f64) -> Vec<Interval> {
-        let basis = match self.left_out {
-            LeftOut::Documents => "chip",
-            LeftOut::Chips => "family",
-        };
-        let mut scores: HashMap<Kind, Vec<f64>> = HashMap::new();
-        for row in &self.rows {
-            scores.entry(row.kind).or_default().push(row.error.abs() / row.sigma);
-        }
-        let mut out: Vec<Interval> = Kind::ALL
-            .iter()
-            .filter_map(|kind| {
-                let runs = scores.get(kind)?.len();
-                let factor = quantile(scores.get_mut(kind)?, share)?;
-                Some(Interval { kind: kind.name().to_owned(), basis: basis.to_owned(), factor, runs })
-            })
-            .collect();
-        out.sort_by(|a, b| a.kind.cmp(&b.kind));
-        out
-    }
+/// For each kind the factor on standard deviations that covers `share` of the runs. Errors of runs left out with their
+/// documents and with their chips count alike: the regression's standard deviation says how far off what it knows a run is,
+/// and one factor has to do for all that is asked.
+pub fn intervals(reports: &[CrossReport], share: f64) -> Vec<Interval> {
+    let mut out: Vec<Interval> = Kind::ALL
+        .iter()
+        .filter_map(|&kind| {
+            let mut scores = scores(reports, kind, |_| true);
+            let factor = quantile(&mut scores, share)?;
+            Some(Interval { kind: kind.name().to_owned(), factor, errors: scores.len() })
+        })
+        .collect();
+    out.sort_by(|a, b| a.kind.cmp(&b.kind));
+    out
+}
 
-    /// The share of runs in their intervals, each interval's factor from runs of other documents (or chips) only.
-    pub fn coverage(&self, share: f64) -> Vec<(Kind, f64, f64)> {
+/// Errors in standard deviations, of the runs of a kind that `of` takes.
+fn scores(reports: &[CrossReport], kind: Kind, of: impl Fn(&CrossRow) -> bool) -> Vec<f64> {
+    let rows = reports.iter().flat_map(|r| &r.rows).filter(|r| r.kind == kind && of(r));
+    rows.map(|r| r.error.abs() / r.sigma).collect()
+}
+
+impl CrossReport {
+    /// Of each kind the share of runs in their intervals, and the intervals' median width upwards. Each interval's factor is
+    /// that of [`intervals`] without the run's document (or chip).
+    pub fn coverage(&self, reports: &[CrossReport], share: f64) -> Vec<(Kind, f64, f64)> {
         let key = |r: &CrossRow| match self.left_out {
             LeftOut::Documents => r.document.clone(),
             LeftOut::Chips => r.chip.clone(),
@@ -164,9 +165,7 @@ impl CrossReport {
             for row in &rows {
                 let own = key(row);
                 let factor = *factors.entry(own.clone()).or_insert_with(|| {
-                    let others = rows.iter().filter(|r| key(r) != own);
-                    let mut scores: Vec<f64> = others.map(|r| r.error.abs() / r.sigma).collect();
-                    quantile(&mut scores, share).unwrap_or(1.3)
+                    quantile(&mut scores(reports, kind, |r| key(r) != own), share).unwrap_or(1.3)
                 });
                 inside += f64::from(u8::from(row.error.abs() <= factor * row.sigma));
                 widths.push((factor * row.sigma).exp() - 1.0);

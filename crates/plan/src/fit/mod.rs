@@ -22,7 +22,7 @@ mod search;
 mod stored;
 
 pub use agreement::{Alike, Replicate, documents_of, replicates};
-pub use cross::{CrossReport, CrossRow, LeftOut, cross_validate};
+pub use cross::{CrossReport, CrossRow, LeftOut, cross_validate, intervals};
 pub use kernel::Kernel;
 pub use predictor::{Basis, Prediction, Predictor};
 pub use search::{Effort, refit};

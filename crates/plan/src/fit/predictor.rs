@@ -176,12 +176,8 @@ impl Fitted {
         let s = sample(job, &self.fit.efficiencies)?;
         let (mean, variance) = self.regression.predict(&s);
         let basis = self.basis(&job.chip);
-        let stratum = if matches!(basis, Basis::Chip(_)) { "chip" } else { "family" };
-        let factor = intervals
-            .iter()
-            .find(|i| i.kind == job.kind.name() && i.basis == stratum)
-            .or_else(|| intervals.iter().find(|i| i.kind == job.kind.name()))
-            .map_or(UNCALIBRATED, |i| i.factor);
+        let interval = intervals.iter().find(|i| i.kind == job.kind.name());
+        let factor = interval.map_or(UNCALIBRATED, |i| i.factor);
         // A correction never passes the data sheet's peaks.
         let log = (s.base + mean).min(s.limit);
         let half = factor * variance.sqrt();

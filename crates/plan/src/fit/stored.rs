@@ -41,12 +41,10 @@ pub struct Fit {
 pub struct Interval {
     /// `train`, `prefill`, `decode` or `serve`.
     pub kind: String,
-    /// `chip` where runs on the chip are known, `family` where not.
-    pub basis: String,
     /// Standard deviations to each side.
     pub factor: f64,
-    /// Runs that it was calibrated on.
-    pub runs: usize,
+    /// Errors that it was calibrated on: two a run, one without its document and one without its chip.
+    pub errors: usize,
 }
 
 const TEXT: &str = include_str!("../../data/fit.json");
