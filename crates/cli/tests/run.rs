@@ -5,7 +5,7 @@ mod support;
 use std::io::Read;
 use std::process::Stdio;
 
-use support::{STORY, autarky, autarky_with, command, llama2c, ran, stories};
+use support::{STORY, autarky, autarky_with, command, llama2c, ran, rewrite, stories};
 
 #[test]
 fn a_llama2c_checkpoint_converted_tells_the_published_story() {
@@ -19,6 +19,21 @@ fn a_llama2c_checkpoint_converted_tells_the_published_story() {
                 .ok();
         assert!(told.starts_with(STORY), "on {device}: {told}");
     }
+}
+
+#[test]
+fn the_makers_of_a_model_say_how_it_draws_unless_a_flag_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("greedy.gguf");
+    rewrite(&stories(), &model, |metadata| {
+        metadata.insert("general.sampling.temp", 0.0f32);
+    });
+    let tell = |more: &[&str]| {
+        let common = args!["run", model, "-p", "", "-n", "60", "--seed", "1"];
+        autarky(common.into_iter().chain(more.iter().map(Into::into))).ok()
+    };
+    assert!(STORY.starts_with(tell(&[]).trim_end()), "the most probable tokens");
+    assert!(!STORY.starts_with(tell(&["--temperature", "2"]).trim_end()));
 }
 
 #[test]

@@ -1,9 +1,10 @@
-//! Tokenizers in GGUF metadata, read and written: the `tokenizer.*` keys.
+//! Tokenizers in GGUF metadata, read and written: the `tokenizer.*` keys, and `general.sampling.*`.
 
 use autarky_format::gguf::{Array, Metadata, StrArray, Value};
 
 use crate::error::TokenizerError;
 use crate::normalizer::Normalizer;
+use crate::sampling_hints::SamplingHints;
 use crate::spec::{Model, Spec, TokenType};
 use crate::tokenizer::{Tokenizer, default_pipeline_of};
 use crate::vocabulary::check_counts;
@@ -67,6 +68,7 @@ impl Spec {
             strip_accents: flag(STRIP_ACCENTS)?,
             precompiled_charsmap: charsmap(metadata)?,
             chat_template: metadata.find::<&str>(CHAT_TEMPLATE)?.map(str::to_owned),
+            sampling: SamplingHints::from_gguf(metadata),
             ..Self::default()
         };
         for (name, id) in spec.special.named_mut() {
@@ -160,6 +162,7 @@ impl Spec {
         if let Some(template) = &flat.chat_template {
             metadata.insert(CHAT_TEMPLATE, template.as_str());
         }
+        flat.sampling.to_gguf(metadata);
         Ok(())
     }
 

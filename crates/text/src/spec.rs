@@ -4,6 +4,7 @@
 //! can (its own pipeline of normalizers and splits); that part travels as an opaque [`Pipeline`].
 
 use crate::pipeline::Pipeline;
+use crate::sampling_hints::SamplingHints;
 
 /// The algorithm that turns a piece of text into tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -190,6 +191,8 @@ pub struct Spec {
     pub precompiled_charsmap: Vec<u8>,
     /// The Jinja source that turns a conversation into text.
     pub chat_template: Option<String>,
+    /// How the model's makers would have tokens drawn.
+    pub sampling: SamplingHints,
     /// What a `tokenizer.json` says beyond the fields above; it then decides instead of `pre`.
     pub pipeline: Option<Pipeline>,
 }

@@ -14,6 +14,7 @@ use crate::pattern::Pattern;
 use crate::pipeline::{Pipeline, Template};
 use crate::pre;
 use crate::pre_tokenizer::{Behavior, Pieces, PreTokenizer};
+use crate::sampling_hints::SamplingHints;
 use crate::sentencepiece::SentencePiece;
 use crate::spec::{Model, Spec, SpecialIds, TokenType};
 use crate::special::{Segment, SpecialTokens, end_of_generation};
@@ -46,6 +47,7 @@ pub(crate) struct Inner {
     pre_tokenizers: Vec<PreTokenizer>,
     specials: SpecialTokens,
     special_ids: SpecialIds,
+    sampling: SamplingHints,
     // Text and id of every token that is not normal.
     by_name: FastMap<Box<str>, u32>,
     end_of_generation: Vec<u32>,
@@ -123,6 +125,7 @@ impl Tokenizer {
             pre_tokenizers,
             specials: SpecialTokens::new(spec, &pipeline.strips)?,
             special_ids: special_ids(spec, &ids),
+            sampling: spec.sampling,
             by_name,
             end_of_generation: end_of_generation(spec, &ids),
             template: template(spec, pipeline)?,
@@ -250,6 +253,12 @@ impl Tokenizer {
     #[must_use]
     pub fn eos(&self) -> Option<u32> {
         self.inner.special_ids.eos
+    }
+
+    /// How the model's makers would have tokens drawn.
+    #[must_use]
+    pub fn sampling(&self) -> &SamplingHints {
+        &self.inner.sampling
     }
 
     /// All ids with a role.

@@ -3,34 +3,37 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use autarky_engine::{Sampling, SamplingError, Speculation};
+use autarky_text::SamplingHints;
 use clap::{Args, ValueEnum};
 
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Sampling")]
 pub(crate) struct SamplingArgs {
-    /// Higher is more varied; 0 always takes the most probable token
-    #[arg(long, short = 't', value_name = "T", default_value_t = Sampling::default().temperature, allow_negative_numbers = true)]
-    pub(crate) temperature: f32,
+    /// Higher is more varied; 0 always takes the most probable token [default: the model's, else 0.8]
+    #[arg(long, short = 't', value_name = "T", allow_negative_numbers = true)]
+    pub(crate) temperature: Option<f32>,
 
-    /// Consider only the K most probable tokens; 0 considers all
-    #[arg(long, value_name = "K", default_value_t = Sampling::default().top_k)]
-    pub(crate) top_k: usize,
+    /// Consider only the K most probable tokens; 0 considers all [default: the model's, else 40]
+    #[arg(long, value_name = "K")]
+    pub(crate) top_k: Option<usize>,
 
-    /// Consider the most probable tokens up to this share of the probability; 1 considers all
-    #[arg(long, value_name = "P", default_value_t = Sampling::default().top_p, allow_negative_numbers = true)]
-    pub(crate) top_p: f32,
+    /// Consider the most probable tokens up to this share of the probability; 1 considers all [default: the
+    /// model's, else 0.95]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub(crate) top_p: Option<f32>,
 
-    /// Consider tokens at least this many times as probable as the best; 0 considers all
-    #[arg(long, value_name = "P", default_value_t = Sampling::default().min_p, allow_negative_numbers = true)]
-    pub(crate) min_p: f32,
+    /// Consider tokens at least this many times as probable as the best; 0 considers all [default: the model's, else
+    /// 0.05]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub(crate) min_p: Option<f32>,
 
     /// Consider the tokens that are most typical, up to this share of the probability; 1 considers all
     #[arg(long, value_name = "P", default_value_t = Sampling::default().typical_p, allow_negative_numbers = true)]
     pub(crate) typical_p: f32,
 
-    /// Make recent tokens less probable by this factor; 1 does nothing
-    #[arg(long, value_name = "X", default_value_t = Sampling::default().repetition_penalty, allow_negative_numbers = true)]
-    pub(crate) repetition_penalty: f32,
+    /// Make recent tokens less probable by this factor; 1 does nothing [default: the model's, else 1]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub(crate) repetition_penalty: Option<f32>,
 
     /// Subtracted from the logits of recent tokens
     #[arg(long, value_name = "X", default_value_t = Sampling::default().presence_penalty, allow_negative_numbers = true)]
@@ -50,15 +53,16 @@ pub(crate) struct SamplingArgs {
 }
 
 impl SamplingArgs {
-    /// The checked options.
-    pub(crate) fn options(&self) -> Result<Sampling, SamplingError> {
+    /// The checked options, with what the model's makers say where nothing was asked for.
+    pub(crate) fn options(&self, hints: &SamplingHints) -> Result<Sampling, SamplingError> {
+        let usual = Sampling::default().hinted(hints);
         let options = Sampling {
-            temperature: self.temperature,
-            top_k: self.top_k,
-            top_p: self.top_p,
-            min_p: self.min_p,
+            temperature: self.temperature.unwrap_or(usual.temperature),
+            top_k: self.top_k.unwrap_or(usual.top_k),
+            top_p: self.top_p.unwrap_or(usual.top_p),
+            min_p: self.min_p.unwrap_or(usual.min_p),
             typical_p: self.typical_p,
-            repetition_penalty: self.repetition_penalty,
+            repetition_penalty: self.repetition_penalty.unwrap_or(usual.repetition_penalty),
             presence_penalty: self.presence_penalty,
             frequency_penalty: self.frequency_penalty,
             penalty_window: self.penalty_window,

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use anyhow::{Context, Result};
 use autarky_engine::{Options, Request, Speculation, StopReason};
-use autarky_text::ChatFormat;
+use autarky_text::{ChatFormat, SamplingHints};
 use serde_json::json;
 
 use super::{print, print_json, read_text};
@@ -16,7 +16,9 @@ use crate::load;
 use crate::terminal::{CtrlC, Note, Style, printable, say};
 
 pub(super) fn run(args: &RunArgs) -> Result<()> {
-    let sampling = args.sampling.options().map_err(|e| Usage(e.to_string()))?;
+    let sampling = |hints: &SamplingHints| args.sampling.options(hints).map_err(|e| Usage(e.to_string()));
+    // What is wrong with a flag is said before a model is loaded.
+    sampling(&SamplingHints::default())?;
     let chatting = args.interactive || (args.prompt.is_none() && io::stdin().is_terminal());
     if chatting && args.json {
         return Err(Usage("--json needs a prompt: -p TEXT, or text on standard input".to_owned()).into());
@@ -61,6 +63,7 @@ pub(super) fn run(args: &RunArgs) -> Result<()> {
         speculation,
     };
     drop(note);
+    let sampling = sampling(tokenizer.sampling())?;
     let mut session = Session::new(loaded.engine, tokenizer, format, sampling, request, args.system.clone());
 
     let Some(prompt) = prompt else {

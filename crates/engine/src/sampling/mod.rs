@@ -22,6 +22,7 @@ mod rng;
 
 pub use rng::Rng;
 
+use autarky_text::SamplingHints;
 use thiserror::Error;
 
 use penalty::Window;
@@ -72,6 +73,19 @@ impl Sampling {
     /// Always the most probable token.
     pub fn greedy() -> Sampling {
         Sampling { temperature: 0.0, ..Sampling::default() }
+    }
+
+    /// These options, but where the model's makers say how its tokens are to be drawn.
+    #[must_use]
+    pub fn hinted(self, hints: &SamplingHints) -> Sampling {
+        Sampling {
+            temperature: hints.temperature.unwrap_or(self.temperature),
+            top_k: hints.top_k.map_or(self.top_k, |k| k as usize),
+            top_p: hints.top_p.unwrap_or(self.top_p),
+            min_p: hints.min_p.unwrap_or(self.min_p),
+            repetition_penalty: hints.repetition_penalty.unwrap_or(self.repetition_penalty),
+            ..self
+        }
     }
 
     /// Checks that every option lies in its range.

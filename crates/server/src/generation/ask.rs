@@ -1,8 +1,9 @@
 //! What a request for text comes to, whatever its API.
 
-use autarky_engine::Sampling;
 use autarky_text::Message;
 use serde_json::{Map, Value, json};
+
+use super::options::AskedSampling;
 
 /// A request for text.
 #[derive(Clone, Debug)]
@@ -10,7 +11,7 @@ pub(crate) struct Ask {
     /// The model's name.
     pub(crate) model: String,
     pub(crate) input: Input,
-    pub(crate) sampling: Sampling,
+    pub(crate) sampling: AskedSampling,
     /// Answers.
     pub(crate) choices: usize,
     /// Added to the logits of single tokens.

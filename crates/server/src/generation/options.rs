@@ -1,6 +1,7 @@
 //! Parameters that several APIs have in common.
 
 use autarky_engine::Sampling;
+use autarky_text::SamplingHints;
 use serde_json::Value;
 
 use super::ask::OutputFormat;
@@ -22,30 +23,62 @@ pub(crate) const SAMPLING: &[&str] = &[
     "seed",
 ];
 
-/// How tokens are chosen: OpenAI's parameters and their defaults, and those that other servers of open models have
-/// beside them.
-pub(crate) fn sampling(fields: &Fields<'_>) -> Result<Sampling, ApiError> {
-    let number = |name: &str, range, default: f32| {
-        fields.number(name, range).map(|found| found.map_or(default, |x| x as f32))
-    };
-    let top_k = fields.integer("top_k", -1..=i64::from(u32::MAX))?.unwrap_or(0);
-    let repetition_penalty = number("repetition_penalty", 0.0..=10.0, 1.0)?;
-    if repetition_penalty <= 0.0 {
+/// How tokens are to be chosen, as far as a request says: OpenAI's parameters, and those that other servers of open models
+/// have beside them.
+#[derive(Clone, Debug)]
+pub(crate) struct AskedSampling {
+    temperature: Option<f32>,
+    top_k: Option<usize>,
+    top_p: Option<f32>,
+    min_p: Option<f32>,
+    repetition_penalty: Option<f32>,
+    /// The rest, with OpenAI's defaults in place of those.
+    rest: Sampling,
+}
+
+impl AskedSampling {
+    /// The options of a model whose makers say how its tokens are to be drawn. Where neither they nor the request say, OpenAI's
+    /// defaults do.
+    pub(crate) fn of(&self, hints: &SamplingHints) -> Sampling {
+        let usual = self.rest.hinted(hints);
+        Sampling {
+            temperature: self.temperature.unwrap_or(usual.temperature),
+            top_k: self.top_k.unwrap_or(usual.top_k),
+            top_p: self.top_p.unwrap_or(usual.top_p),
+            min_p: self.min_p.unwrap_or(usual.min_p),
+            repetition_penalty: self.repetition_penalty.unwrap_or(usual.repetition_penalty),
+            ..usual
+        }
+    }
+}
+
+pub(crate) fn sampling(fields: &Fields<'_>) -> Result<AskedSampling, ApiError> {
+    let number = |name: &str, range| fields.number(name, range).map(|found| found.map(|x| x as f32));
+    let repetition_penalty = number("repetition_penalty", 0.0..=10.0)?;
+    if repetition_penalty.is_some_and(|x| x <= 0.0) {
         return Err(fields.error("repetition_penalty", "is 0, and must be above 0; 1 does nothing"));
     }
-    Ok(Sampling {
-        temperature: number("temperature", 0.0..=2.0, 1.0)?,
-        top_p: number("top_p", 0.0..=1.0, 1.0)?,
+    let top_k = fields.integer("top_k", -1..=i64::from(u32::MAX))?;
+    Ok(AskedSampling {
+        temperature: number("temperature", 0.0..=2.0)?,
         // -1 and 0 keep all.
-        top_k: usize::try_from(top_k).unwrap_or(0),
-        min_p: number("min_p", 0.0..=1.0, 0.0)?,
-        typical_p: number("typical_p", 0.0..=1.0, 1.0)?,
+        top_k: top_k.map(|k| usize::try_from(k).unwrap_or(0)),
+        top_p: number("top_p", 0.0..=1.0)?,
+        min_p: number("min_p", 0.0..=1.0)?,
         repetition_penalty,
-        presence_penalty: number("presence_penalty", -2.0..=2.0, 0.0)?,
-        frequency_penalty: number("frequency_penalty", -2.0..=2.0, 0.0)?,
-        // OpenAI's penalties see the whole text.
-        penalty_window: usize::MAX,
-        seed: seed(fields)?,
+        rest: Sampling {
+            temperature: 1.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            typical_p: number("typical_p", 0.0..=1.0)?.unwrap_or(1.0),
+            repetition_penalty: 1.0,
+            presence_penalty: number("presence_penalty", -2.0..=2.0)?.unwrap_or(0.0),
+            frequency_penalty: number("frequency_penalty", -2.0..=2.0)?.unwrap_or(0.0),
+            // OpenAI's penalties see the whole text.
+            penalty_window: usize::MAX,
+            seed: seed(fields)?,
+        },
     })
 }
 
@@ -128,4 +161,22 @@ fn check_name(fields: &Fields<'_>, field: &str, name: &str) -> Result<(), ApiErr
         return Err(fields.error(field, what).code("invalid_value"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_request_says_how_to_draw_then_the_models_makers_then_openai() {
+        let hints = SamplingHints { temperature: Some(0.6), top_k: Some(20), ..SamplingHints::default() };
+        let of = |body: Value| sampling(&Fields::root(&body).unwrap()).unwrap().of(&hints);
+        let drawn = of(json!({ "top_k": -1 }));
+        assert_eq!((drawn.temperature, drawn.top_k, drawn.top_p), (0.6, 0, 1.0));
+        let drawn = of(json!({ "temperature": 1, "top_p": 0.5 }));
+        assert_eq!((drawn.temperature, drawn.top_k, drawn.top_p), (1.0, 20, 0.5));
+        assert!(sampling(&Fields::root(&json!({ "repetition_penalty": 0 })).unwrap()).is_err());
+    }
 }

@@ -23,14 +23,15 @@ pub(crate) struct Prepared {
 /// Makes the prompt of `ask` for `model`, and the job.
 pub(crate) fn prepare(model: &LoadedModel, ask: Ask) -> Result<Prepared, ApiError> {
     let (prompt, format) = prompt(model, &ask.input)?;
-    let mut job = Job::new(prompt, ask.sampling);
+    let sampling = ask.sampling.of(model.tokenizer.sampling());
+    let mut job = Job::new(prompt, sampling);
     job.choices = ask.choices;
     job.bias = ask.bias;
     job.logprobs = ask.logprobs;
     job.max_tokens = ask.max_tokens;
     job.stop = ask.stop;
     // OpenAI's penalties see the answer only; the repetition penalty of Keskar et al. sees the prompt, too.
-    job.penalize_prompt = ask.sampling.repetition_penalty != 1.0;
+    job.penalize_prompt = sampling.repetition_penalty != 1.0;
     if !ask.ignore_eos {
         job.end = model.tokenizer.eog().to_vec();
     }

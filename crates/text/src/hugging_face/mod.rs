@@ -19,6 +19,7 @@ use serde_json::Value;
 use crate::error::TokenizerError;
 use crate::pipeline::Template;
 use crate::pre;
+use crate::sampling_hints::SamplingHints;
 use crate::spec::{Model, Spec, SpecialIds, TokenType};
 use crate::tokenizer::Tokenizer;
 use crate::vocabulary::{MOST_TOKENS, TextIds};
@@ -176,6 +177,7 @@ impl Spec {
         };
         spec.special = special;
         spec.end_of_generation = end_ids(&generation)?;
+        spec.sampling = SamplingHints::from_json(&generation);
         if let Some(unk) = spec.special.unk.filter(|_| spec.model != Model::Bpe || pipeline.byte_fallback)
             && let Some(kind) = spec.token_types.get_mut(unk as usize)
         {

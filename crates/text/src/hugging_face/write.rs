@@ -10,6 +10,7 @@ use crate::error::{TokenizerError, shorten};
 use crate::hash::FastMap;
 use crate::pipeline::Pipeline;
 use crate::pre::{self, Named};
+use crate::sampling_hints::SamplingHints;
 use crate::spec::{Model, Spec, TokenType};
 use crate::tokenizer::Tokenizer;
 
@@ -241,7 +242,7 @@ impl Spec {
         ends.extend(&self.end_of_generation);
         let mut seen = FastMap::default();
         ends.retain(|&id| seen.insert(id, ()).is_none());
-        if ends.iter().copied().eq(special.eos) {
+        if ends.iter().copied().eq(special.eos) && self.sampling == SamplingHints::default() {
             return None;
         }
         let mut json = Map::new();
@@ -251,6 +252,7 @@ impl Spec {
             }
         }
         json.insert("eos_token_id".into(), ends.into());
+        self.sampling.to_json(&mut json);
         Some(json.into())
     }
 }
