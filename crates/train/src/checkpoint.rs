@@ -1,7 +1,7 @@
 //! Checkpoints: everything that the rest of a run depends on, in a folder that appears whole or not at all.
 //!
 //! `step-00000400/` holds `state.safetensors` (every weight in 32-bit floats under its name, and the optimizer's running
-//! means as `NAME.first` and `NAME.second`) and `checkpoint.json`, which has a hash of both. A folder is written beside
+//! means as `NAME.first` and `NAME.second`, and that of the weight as `NAME.average`) and `checkpoint.json`, which has a hash of both. A folder is written beside
 //! its name, brought to the disk, and renamed; so a kill at any moment leaves the one before.
 
 use std::fs::{self, File};
@@ -107,7 +107,7 @@ const STATE: &str = "state.safetensors";
 const ABOUT: &str = "checkpoint.json";
 
 /// The kinds of numbers that a checkpoint has of every weight.
-const KINDS: [&str; 3] = ["", ".first", ".second"];
+const KINDS: [&str; 4] = ["", ".first", ".second", ".average"];
 
 /// Writes the state of a trainer into `folder` and gives the checkpoint's path.
 ///
@@ -252,7 +252,7 @@ pub fn restore(path: &Path, position: &Position, trainer: &mut Trainer) -> Resul
     };
     trainer.restore_norms(&position.norms);
     trainer.restore(position.taken, |name| {
-        let [weight, first, second] = KINDS.map(|kind| read(format!("{name}{kind}")));
-        Ok([weight?, first?, second?])
+        let [weight, first, second, average] = KINDS.map(|kind| read(format!("{name}{kind}")));
+        Ok([weight?, first?, second?, average?])
     })
 }

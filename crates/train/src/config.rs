@@ -208,6 +208,8 @@ pub struct OptimizerConfig {
     pub weight_decay: f32,
     /// μ of Muon.
     pub momentum: f32,
+    /// The decay of a running mean of the weights, which is what is evaluated and written: see [`crate::average`].
+    pub ema: Option<f32>,
     /// Gradients are scaled down to this norm; 0: never.
     pub largest_norm: f32,
     /// Steps whose gradients' norm is this many times the usual one are dropped; 0: none is.
@@ -225,6 +227,7 @@ impl Default for OptimizerConfig {
             epsilon: 1e-8,
             weight_decay: 0.1,
             momentum: MuonOptions::default().momentum,
+            ema: None,
             largest_norm: 1.0,
             largest_jump: 20.0,
         }
@@ -411,6 +414,9 @@ impl Config {
                 return value(key, "must be from 0 to 1");
             }
         }
+        if o.ema.is_some_and(|d| !(d > 0.0 && d < 1.0)) {
+            return value("optimizer.ema", "must be above 0 and below 1, such as 0.999");
+        }
         if !positive(o.epsilon) {
             return value("optimizer.epsilon", "must be a number above 0");
         }
@@ -477,6 +483,7 @@ mod tests {
             ("[optimizer]\nlearning-rate = -1.0", "optimizer.learning-rate"),
             ("[optimizer]\nlearning-rate = nan", "optimizer.learning-rate"),
             ("[optimizer]\nsecond-decay = 1.0", "optimizer.second-decay"),
+            ("[optimizer]\nema = 1.0", "optimizer.ema"),
             ("[schedule]\nfloor = 2.0", "schedule.floor"),
             ("[checkpoints]\nevery = 0", "every"),
         ] {

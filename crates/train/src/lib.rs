@@ -3,7 +3,8 @@
 //! Module map, from files to a model: [`data`] records of files · [`encode`], [`tokens`], [`prepare`] records as tokens on
 //! disk · [`batches`] which of them a step learns · [`subject`] the model, and what a new one begins with ([`scale`],
 //! [`initial`]), or what is trained in its stead ([`adapter`]) · [`trainer`] steps of the graph that
-//! [`autarky_graph::derivative`] derives, with the optimizers [`adamw`] and [`muon`] at the rates of a [`schedule`] ·
+//! [`autarky_graph::derivative`] derives, with the optimizers [`adamw`] and [`muon`] at the rates of a [`schedule`], and their
+//! running mean ([`average`]) ·
 //! [`evaluate`](mod@evaluate), [`sample`] how well it does · [`objective`] preferences and [`reward`]s in place of texts ·
 //! [`checkpoint`] everything that the rest of a run depends on · [`export`] the result · [`ranks`] a run on several
 //! processes · `step`, `files`, `parallel` what they share.
@@ -14,6 +15,7 @@
 
 pub mod adamw;
 pub mod adapter;
+pub mod average;
 pub mod batches;
 pub mod checkpoint;
 pub mod config;

@@ -286,9 +286,10 @@ impl Run<'_> {
 
     /// Refuses a run that cannot fit into memory, before anything is made for it.
     pub(crate) fn admit(&self, subject: &Subject, ranks: u64) -> Result<(), RunError> {
-        // Of the optimizer's state each rank has its part.
+        // Of the optimizer's state each rank has its part; the average of the weights comes together on one of them.
         let elsewhere = 8 * subject.trained() / ranks * (ranks - 1);
-        let need = subject.least_memory(self.config.training.precision).saturating_sub(elsewhere);
+        let (precision, averaged) = (self.config.training.precision, self.config.optimizer.ema.is_some());
+        let need = subject.least_memory(precision, averaged).saturating_sub(elsewhere);
         match memory::available() {
             Some(available) if need > available.bytes => {
                 Err(RunError::Memory { need: memory::human(need), available: memory::human(available.bytes) })

@@ -199,8 +199,8 @@ impl Subject {
     }
 
     /// Bytes that training takes at least: what the program reads of every weight, forward and back, and of those that are
-    /// trained their 32-bit numbers, gradients and running means.
-    pub fn least_memory(&self, precision: Precision) -> u64 {
+    /// trained their 32-bit numbers, gradients and running means, with one of the weights themselves if `averaged`.
+    pub fn least_memory(&self, precision: Precision, averaged: bool) -> u64 {
         let packed = if precision == Precision::Bf16 { 2 } else { 4 };
         let (all, trained) = (self.graph.parameters(), self.trained());
         let frozen = match &self.weights {
@@ -210,7 +210,8 @@ impl Subject {
             }
             _ => 2 * packed * (all - trained),
         };
-        frozen + (2 * packed + 16) * trained
+        let kept = if averaged { 20 } else { 16 };
+        frozen + (2 * packed + kept) * trained
     }
 
     /// The weights of the model, as it begins.

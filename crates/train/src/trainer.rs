@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::adamw::{AdamWOptions, Update};
+use crate::average::Average;
 use crate::muon::MuonOptions;
 use crate::optimizer::Optimizer;
 use crate::parallel::sum_of_squares;
@@ -87,6 +88,8 @@ pub struct TrainerOptions {
     pub precision: Precision,
     /// Whether most of what layers compute is computed again for the derivatives, and not kept: less memory, more time.
     pub recompute: bool,
+    /// The decay of a running mean of the weights, where one is kept.
+    pub ema: Option<f32>,
 }
 
 /// What products are computed in. Sums, and the weights that the optimizer changes, are 32-bit floats in any case.
@@ -150,6 +153,8 @@ pub struct Trainer {
     pub(crate) options: TrainerOptions,
     pub(crate) trained: Vec<Trained>,
     pub(crate) optimizer: Optimizer,
+    /// The running mean of what this trainer keeps the optimizer's state of.
+    pub(crate) average: Option<Average>,
     norms: Norms,
     /// Whose optimizer's state this trainer keeps, where several share it.
     pub(crate) shared: Option<Share>,
@@ -181,12 +186,14 @@ pub struct WeightState<'a> {
     pub first: &'a [f32],
     /// The running mean of their squares; empty where the optimizer has none.
     pub second: &'a [f32],
+    /// The running mean of its numbers; empty where none is kept.
+    pub average: &'a [f32],
 }
 
 impl<'a> WeightState<'a> {
-    /// All numbers: the weight's own, and the two running means.
-    pub fn kinds(&self) -> [&'a [f32]; 3] {
-        [self.numbers, self.first, self.second]
+    /// All numbers: the weight's own, the two running means of the optimizer, and that of the weight.
+    pub fn kinds(&self) -> [&'a [f32]; 4] {
+        [self.numbers, self.first, self.second, self.average]
     }
 }
 
@@ -231,7 +238,9 @@ impl Trainer {
         for (t, whole) in trained.iter_mut().zip(optimizer.by_muon()) {
             t.whole = *whole;
         }
-        Ok(Trainer { program, options, trained, optimizer, norms: Norms::default(), shared: None, blocks })
+        let average = options.ema.map(|decay| Average::new(decay, trained.iter().map(|t| &t.numbers[..])));
+        let norms = Norms::default();
+        Ok(Trainer { program, options, trained, optimizer, average, norms, shared: None, blocks })
     }
 
     /// The memory that the program holds: beside it are the optimizer's state and the weights as 32-bit floats.
@@ -245,24 +254,35 @@ impl Trainer {
     }
 
     /// The names and shapes of the trained weights, and which of [`WeightState::kinds`] there are of each.
-    pub fn kept(&self) -> impl Iterator<Item = (&str, &[usize], [bool; 3])> {
-        self.trained.iter().map(|t| (&t.name[..], &t.shape[..], [true, true, !t.whole]))
+    pub fn kept(&self) -> impl Iterator<Item = (&str, &[usize], [bool; 4])> {
+        let average = self.average.is_some();
+        self.trained.iter().map(move |t| (&t.name[..], &t.shape[..], [true, true, !t.whole, average]))
     }
 
     /// Everything that a later step depends on, beside [`Trainer::steps`], of a trainer that keeps all of it.
     pub fn state(&self) -> impl Iterator<Item = WeightState<'_>> {
-        self.trained.iter().zip(self.optimizer.means()).map(|(t, (first, second))| WeightState {
+        let kept = self.trained.iter().zip(self.optimizer.means()).enumerate();
+        kept.map(|(i, (t, (first, second)))| WeightState {
             name: &t.name,
             shape: &t.shape,
             numbers: &t.numbers,
             first,
             second,
+            average: self.average.as_ref().map_or(&[], |average| average.part(i)),
         })
     }
 
     /// The names and numbers of the trained weights. All else is let go.
     pub fn into_numbers(self) -> Vec<(String, Vec<f32>)> {
         self.trained.into_iter().map(|t| (t.name, t.numbers)).collect()
+    }
+
+    /// The parts of weights whose optimizer's state this trainer keeps: which weight, and which of its numbers.
+    pub(crate) fn parts(&self) -> Vec<(usize, Range<usize>)> {
+        match &self.shared {
+            Some(share) => share.parts(),
+            None => self.trained.iter().enumerate().map(|(i, t)| (i, 0..t.numbers.len())).collect(),
+        }
     }
 
     /// The norms of the last steps' gradients, oldest first, by which spikes are told.
@@ -275,8 +295,8 @@ impl Trainer {
         self.norms = Norms::of(norms);
     }
 
-    /// Goes on from a state: `numbers` gives of every weight, by its name, the numbers and the two running means, as
-    /// [`Trainer::state`] has them.
+    /// Goes on from a state: `numbers` gives of every weight, by its name, [`WeightState::kinds`], as [`Trainer::state`] has
+    /// them.
     ///
     /// # Errors
     /// Those of `numbers`, and for numbers that are not as many as the weight's. Nothing is changed then that the next
@@ -284,35 +304,37 @@ impl Trainer {
     pub fn restore<E: From<TrainError>>(
         &mut self,
         steps: u32,
-        mut numbers: impl FnMut(&str) -> Result<[Vec<f32>; 3], E>,
+        mut numbers: impl FnMut(&str) -> Result<[Vec<f32>; 4], E>,
     ) -> Result<(), E> {
-        let mut means = Vec::with_capacity(self.trained.len());
-        let mut parts = self.shared.as_ref().map(|share| share.parts().into_iter().peekable());
+        let (mut means, mut averages) = (Vec::new(), Vec::new());
+        let mut parts = self.parts().into_iter().peekable();
+        let keeps_average = self.average.is_some();
         for (i, t) in self.trained.iter_mut().enumerate() {
             let state = numbers(&t.name)?;
             let all = t.numbers.len();
             let squares = if t.whole { 0 } else { all };
-            for (expected, found) in [all, all, squares].into_iter().zip(state.each_ref()) {
+            let average = if keeps_average { all } else { 0 };
+            for (expected, found) in [all, all, squares, average].into_iter().zip(state.each_ref()) {
                 if found.len() != expected {
                     let (name, found) = (t.name.clone(), found.len());
                     return Err(TrainError::State { name, expected, found }.into());
                 }
             }
-            let [weight, first, second] = state;
+            let [weight, first, second, average] = state;
             t.numbers = weight;
             self.program.set_weight(t.id, &t.numbers);
-            match &mut parts {
-                None => means.push((first, second)),
-                Some(parts) => {
-                    let part = parts.next_if(|(weight, _)| *weight == i).map(|(_, range)| range);
-                    let of = |means: &[f32], r: Range<usize>| {
-                        if means.is_empty() { Vec::new() } else { means[r].to_vec() }
-                    };
-                    means.extend(part.map(|r| (of(&first, r.clone()), of(&second, r))));
-                }
-            }
+            let Some((_, part)) = parts.next_if(|(weight, _)| *weight == i) else { continue };
+            let own = |numbers: Vec<f32>| match numbers.is_empty() || part == (0..all) {
+                true => numbers,
+                false => numbers[part.clone()].to_vec(),
+            };
+            means.push((own(first), own(second)));
+            averages.push(own(average));
         }
         self.optimizer.restore(steps, means);
+        if let Some(average) = &mut self.average {
+            average.restore(averages);
+        }
         self.program.clear_gradients();
         Ok(())
     }
@@ -407,6 +429,9 @@ impl Trainer {
             decays: t.decays,
         });
         self.optimizer.step(updates, learning_rate, scale)?;
+        if let Some(average) = &mut self.average {
+            average.add(self.trained.iter().map(|t| &t.numbers[..]));
+        }
         for t in &self.trained {
             self.program.set_weight(t.id, &t.numbers);
         }

@@ -11,6 +11,7 @@ use autarky_graph::Device;
 use autarky_graph::conformance::{RandomWeights, Rng};
 use autarky_graph::reference::Reference;
 use autarky_quant::DType;
+use autarky_train::ranks::{Alone, Group};
 use autarky_train::{AdamWOptions, Example, Precision, TrainError, Trainer, TrainerOptions};
 use support::{checkpoint, cpu, devices, input};
 
@@ -37,6 +38,7 @@ fn trainer_on(
         largest_jump: None,
         precision,
         recompute: false,
+        ema: None,
     };
     (Trainer::new(device, model.graph(), model.weights(), options).unwrap(), tokens)
 }
@@ -59,6 +61,49 @@ fn ten_steps_have_the_losses_of_pytorch() {
                 );
             }
         }
+    }
+}
+
+/// After n steps the average is dⁿ w₀ + (1 - d) Σ dⁿ⁻ᵏ wₖ.
+#[test]
+fn the_average_is_that_of_the_weights_after_every_applied_step() {
+    const DECAY: f32 = 0.7;
+    let folder = checkpoint("llama");
+    let model = Model::open(&folder).unwrap();
+    let tokens = input(&folder);
+    let trainer = |ema| {
+        let options = TrainerOptions {
+            tokens: tokens.len() - 1,
+            sequences: 1,
+            adamw: AdamWOptions::default(),
+            muon: None,
+            largest_norm: Some(1.0),
+            largest_jump: None,
+            precision: Precision::F32,
+            recompute: false,
+            ema,
+        };
+        Trainer::new(&Reference, model.graph(), model.weights(), options).unwrap()
+    };
+    let (mut plain, mut averaging) = (trainer(None), trainer(Some(DECAY)));
+    let all = |t: &Trainer| t.state().flat_map(|w| w.numbers.to_vec()).collect::<Vec<f32>>();
+    let decay = f64::from(DECAY);
+    let mut expected: Vec<f64> = all(&plain).into_iter().map(f64::from).collect();
+    let group = Group::new(&Alone);
+    for _ in 0..6 {
+        plain.step(&[&tokens], 3e-3).unwrap();
+        averaging.step(&[&tokens], 3e-3).unwrap();
+        // One that is dropped counts for nothing.
+        assert!(averaging.step(&[&tokens], f32::NAN).is_err());
+        let weights = all(&plain);
+        let mean = expected.iter().zip(&weights).map(|(a, w)| decay * a + (1.0 - decay) * f64::from(*w));
+        expected = mean.collect();
+        let used = averaging.with_average(&group, |t| all(t)).unwrap();
+        assert!(all(&averaging) == weights);
+        let kept: Vec<f32> = averaging.state().flat_map(|w| w.average.to_vec()).collect();
+        assert!(used == kept && used != weights);
+        let off = used.iter().zip(&expected).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
+        assert!(off < 1e-6, "{off}");
     }
 }
 
@@ -121,6 +166,7 @@ fn a_step_with_gradients_far_above_the_usual_changes_nothing() {
         largest_jump: Some(5.0),
         precision: Precision::F32,
         recompute: false,
+        ema: None,
     };
     let mut trainer = Trainer::new(&Reference, model.graph(), model.weights(), options).unwrap();
     let example = [Example::from(&tokens[..])];
@@ -165,6 +211,7 @@ fn weights_of_a_few_bits_are_not_trained() {
         largest_jump: None,
         precision: Precision::Bf16,
         recompute: false,
+        ema: None,
     };
     let error = Trainer::new(&cpu(Isa::detect(), 1), &graph, &weights, options).err().unwrap();
     assert!(error.to_string().contains("is Q8_0: small steps would be lost"), "{error}");

@@ -107,6 +107,7 @@ fn only_the_updates_are_trained_on_weights_of_any_type() {
             largest_jump: None,
             precision: Precision::Bf16,
             recompute: false,
+            ema: None,
         };
         let devices: [Box<dyn Device>; 2] = [
             Box::new(Reference),

@@ -68,6 +68,7 @@ fn a_factor_for_every_token_is_the_same_step() {
         largest_norm: Some(1.0),
         largest_jump: None,
         recompute: false,
+        ema: None,
         precision: Precision::Bf16,
     };
     let learned = vec![false, false, true, false, true, true];

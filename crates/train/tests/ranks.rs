@@ -123,10 +123,12 @@ impl Place {
 #[test]
 fn ranks_change_no_bit() {
     let place = Place::new();
-    for (training, method) in
-        [("shards = 4", "adamw"), ("shards = 4\nprecision = 'f32'", "adamw"), ("shards = 4", "muon")]
-    {
-        let more = format!("[optimizer]\nmethod = '{method}'\nlearning-rate = 0.01\n");
+    for (training, optimizer) in [
+        ("shards = 4", "ema = 0.7"),
+        ("shards = 4\nprecision = 'f32'", ""),
+        ("shards = 4", "method = 'muon'\nema = 0.9"),
+    ] {
+        let more = format!("[optimizer]\nlearning-rate = 0.01\n{optimizer}\n");
         let config = place.config(training, &more);
         for (size, name) in [(1, "one"), (2, "two"), (4, "four")] {
             place.finish(&config, name, size);
@@ -170,10 +172,10 @@ fn an_adapter_changes_no_bit_either() {
 #[test]
 fn a_run_goes_on_with_another_number_of_ranks() {
     let place = Place::new();
-    let config = place.config("shards = 4", "");
+    let config = place.config("shards = 4", "[optimizer]\nema = 0.9\n");
     place.finish(&config, "whole", 4);
     // Nobody says again how many shards there are.
-    let same = place.config("", "");
+    let same = place.config("", "[optimizer]\nema = 0.9\n");
     place.run(&config, "parts", 4, Some(2), usize::MAX);
     for (size, stop) in [(1, 3), (2, 5), (4, 6)] {
         for outcome in place.run(&same, "parts", size, Some(stop), usize::MAX) {
@@ -186,7 +188,7 @@ fn a_run_goes_on_with_another_number_of_ranks() {
     assert!(place.results("parts") == place.results("whole"));
     let error = place.run(&same, "parts", 8, None, usize::MAX).remove(0).unwrap_err().to_string();
     assert!(error.contains("8 ranks") && error.contains("4 shards"), "{error}");
-    let other = place.config("shards = 8", "");
+    let other = place.config("shards = 8", "[optimizer]\nema = 0.9\n");
     let error = place.run(&other, "parts", 2, None, usize::MAX).remove(0).unwrap_err().to_string();
     assert!(error.contains("training.shards"), "{error}");
 }

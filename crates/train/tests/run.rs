@@ -127,6 +127,7 @@ fn a_run_that_is_stopped_goes_on_with_the_same_bits() {
         "",
         "[optimizer]\nlearning-rate = 0.02\n[schedule]\ndecay = 'wsd'\nwarmup = 2\n",
         "[optimizer]\nmethod = 'muon'\n",
+        "[optimizer]\nlearning-rate = 0.02\nema = 0.8\n",
     ] {
         let config = place.config(more);
         place.run(&config, "whole", |_| false).unwrap();
@@ -145,6 +146,44 @@ fn a_run_that_is_stopped_goes_on_with_the_same_bits() {
         for name in ["whole", "parts"] {
             fs::remove_dir_all(place.path(name)).unwrap();
         }
+    }
+}
+
+#[test]
+fn the_averaged_weights_are_evaluated_and_written_and_change_no_step() {
+    let place = Place::new();
+    let config = |ema: &str| place.config(&format!("[optimizer]\nlearning-rate = 0.02\n{ema}"));
+    place.run(&config(""), "plain", |_| false).unwrap();
+    place.run(&config("ema = 0.8"), "averaged", |_| false).unwrap();
+    let (steps, evaluations): (Vec<_>, Vec<_>) =
+        place.losses("averaged").into_iter().partition(|(_, bits)| *bits <= u64::from(u32::MAX));
+    let (plain_steps, plain_evaluations): (Vec<_>, Vec<_>) =
+        place.losses("plain").into_iter().partition(|(_, bits)| *bits <= u64::from(u32::MAX));
+    assert_eq!(steps, plain_steps);
+    assert_eq!(evaluations.len(), 2);
+    assert!(evaluations.iter().zip(&plain_evaluations).all(|(a, b)| a != b));
+    let state = |name: &str| {
+        let (_, last) = checkpoint::list(&place.path(name).join("checkpoints")).unwrap().remove(0);
+        autarky_format::safetensors::File::open(last.join("state.safetensors")).unwrap()
+    };
+    let (plain, averaged) = (state("plain"), state("averaged"));
+    let model = Model::open(place.path("averaged/model.gguf")).unwrap();
+    let numbers = |file: &autarky_format::safetensors::File, name: &str| {
+        file.require(name).unwrap().f32s().unwrap().into_owned()
+    };
+    for spec in model.graph().weights() {
+        let name = &spec.name;
+        assert!(numbers(&averaged, name) == numbers(&plain, name), "{name}");
+        let mut average = numbers(&averaged, &format!("{name}.average"));
+        assert!(average != numbers(&plain, name), "{name}");
+        let mut written = model.weights().get(name).unwrap().to_f32(name).unwrap();
+        if spec.shape.len() > 1 {
+            average.iter_mut().for_each(|x| *x = half::bf16::from_f32(*x).to_f32());
+        }
+        // GGUF's rows of queries and keys are in another order.
+        average.sort_by(f32::total_cmp);
+        written.sort_by(f32::total_cmp);
+        assert!(written == average, "{name}");
     }
 }
 
@@ -305,7 +344,7 @@ fn an_adapter_is_trained_beside_a_quantized_model_and_goes_on_where_it_was_stopp
         autarky_family::convert::Options { dtype: Some(autarky_quant::DType::Q8_0), ..Default::default() };
     let quantized = place.path("q8.gguf");
     autarky_family::convert(&Model::open(gguf).unwrap(), &quantized, &options, &mut |_| {}).unwrap();
-    let mut config = place.config("[adapter]\nrank = 4\n[optimizer]\nlearning-rate = 0.01\n");
+    let mut config = place.config("[adapter]\nrank = 4\n[optimizer]\nlearning-rate = 0.01\nema = 0.5\n");
     config.model = autarky_train::config::ModelConfig { from: Some(quantized), ..Default::default() };
     let whole = place.run(&config, "whole", |_| false).unwrap();
     place.run(&config, "parts", |step| step == 7).unwrap();

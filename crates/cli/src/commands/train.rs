@@ -205,6 +205,11 @@ impl View {
             plan.warmup,
             config.schedule.decay
         ));
+        if let Some(decay) = config.optimizer.ema {
+            self.say(&format!(
+                "average    of the weights, decay {decay}: it is evaluated, gives the samples, and is the result"
+            ));
+        }
         self.say(&format!("computing  {precision} on {}", self.computing));
         if step > 0 {
             self.say(&format!("going on after step {step}"));

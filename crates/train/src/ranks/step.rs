@@ -25,6 +25,11 @@ impl Trainer {
             });
             self.optimizer = Optimizer::new(device, (self.options.adamw, self.options.muon), weights)?;
         }
+        if let Some(average) = &mut self.average {
+            let parts = share.parts().into_iter();
+            let own = parts.map(|(i, range)| average.part(i)[range].to_vec()).collect();
+            average.restore(own);
+        }
         self.shared = Some(share);
         Ok(())
     }
@@ -147,6 +152,10 @@ impl Trainer {
             updates.push(Update { parameters: &mut t.numbers[range], gradients, decays: t.decays });
         }
         self.optimizer.step(updates.into_iter(), learning_rate, scale)?;
+        if let Some(average) = &mut self.average {
+            let trained = &self.trained;
+            average.add(share.parts().iter().map(|(i, range)| &trained[*i].numbers[range.clone()]));
+        }
         let mut weights: Vec<&mut [f32]> = self.trained.iter_mut().map(|t| &mut t.numbers[..]).collect();
         share.spread(group, &mut weights)?;
         for t in &self.trained {
@@ -168,15 +177,24 @@ impl Trainer {
         let Some(share) = self.shared.as_ref().filter(|_| group.size() > 1) else {
             return self.state().try_for_each(take);
         };
-        let mut kept = share.parts().into_iter().zip(self.optimizer.means()).peekable();
+        let means = self.optimizer.means().enumerate().map(|(part, (first, second))| {
+            let average = self.average.as_ref().map_or(&[][..], |average| average.part(part));
+            [first, second, average]
+        });
+        let mut kept = share.parts().into_iter().zip(means).peekable();
         for (i, t) in self.trained.iter().enumerate() {
-            let own = kept.next_if(|((weight, _), _)| *weight == i).map(|(_, moments)| moments);
-            let (first, second) = own.unwrap_or_default();
-            let collect = |own| share.collect(group, i, own).map_err(TrainError::from);
-            let both = (collect(first)?, if t.whole { None } else { collect(second)? });
-            if let (Some(first), second) = both {
-                let (first, second) = (&first[..], second.as_deref().unwrap_or_default());
-                take(WeightState { name: &t.name, shape: &t.shape, numbers: &t.numbers, first, second })?;
+            let own = kept.next_if(|((weight, _), _)| *weight == i).map(|(_, means)| means);
+            let there = [true, !t.whole, self.average.is_some()];
+            let mut all = [const { Vec::new() }; 3];
+            for ((all, own), there) in all.iter_mut().zip(own.unwrap_or_default()).zip(there) {
+                if there {
+                    *all = share.collect(group, i, own).map_err(TrainError::from)?.unwrap_or_default();
+                }
+            }
+            if group.writes() {
+                let [first, second, average] = all.each_ref().map(|x| &x[..]);
+                let (name, shape, numbers) = (&t.name[..], &t.shape[..], &t.numbers[..]);
+                take(WeightState { name, shape, numbers, first, second, average })?;
             }
         }
         Ok(())

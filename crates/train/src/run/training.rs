@@ -54,6 +54,7 @@ impl<'a> Training<'a> {
             largest_jump: Some(config.optimizer.largest_jump).filter(|n| *n > 0.0),
             precision: config.training.precision,
             recompute: config.training.recompute,
+            ema: config.optimizer.ema,
         };
         let (device, subject) = (self.run.device, self.subject);
         let mut trainer = match &subject.adapter {
@@ -92,7 +93,7 @@ impl<'a> Training<'a> {
         let (mut dropped, mut validation) = (0, None);
         if step == 0 && self.objective.is_some() {
             // What the model could do before.
-            validation = self.evaluate(&mut trainer, step, listener)?;
+            validation = self.look(&mut trainer, step, listener)?;
         }
         let mut saved = step;
         while step < plan.steps && !self.stops()? {
@@ -131,9 +132,8 @@ impl<'a> Training<'a> {
             if let Some(metric) = &taken.metric {
                 self.tell(metric, listener)?;
             }
-            if self.group.writes() && (step.is_multiple_of(plan.evaluate_every) || step == plan.steps) {
-                validation = self.evaluate(&mut trainer, step, listener)?.or(validation);
-                self.sample(&trainer, step, listener)?;
+            if step.is_multiple_of(plan.evaluate_every) || step == plan.steps {
+                validation = self.look(&mut trainer, step, listener)?.or(validation);
             }
             if step.is_multiple_of(plan.checkpoint_every) || step == plan.steps {
                 self.save(&checkpoints, &trainer, step, &identity, listener)?;
@@ -143,6 +143,9 @@ impl<'a> Training<'a> {
         let finished = step >= plan.steps;
         if saved != step {
             self.save(&checkpoints, &trainer, step, &identity, listener)?;
+        }
+        if finished {
+            trainer.take_average(self.group).map_err(TrainError::from)?;
         }
         let models = match finished && self.group.writes() {
             true => export::write(self.subject, trainer, config.training.precision, folder)?,
@@ -231,6 +234,27 @@ impl<'a> Training<'a> {
         }
         listener(Event::Metric(metric));
         Ok(())
+    }
+
+    /// How well the model does, and what it writes, with the averaged weights where an average is kept.
+    fn look(
+        &mut self,
+        trainer: &mut Trainer,
+        step: u64,
+        listener: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Option<f64>, RunError> {
+        let group = self.group;
+        let looked = trainer.with_average(group, |trainer| {
+            if !group.writes() {
+                return Ok(None);
+            }
+            let validation = self.evaluate(trainer, step, listener)?;
+            if step > 0 {
+                self.sample(trainer, step, listener)?;
+            }
+            Ok(validation)
+        });
+        looked?
     }
 
     fn evaluate(

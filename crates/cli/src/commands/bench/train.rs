@@ -67,6 +67,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
         largest_jump: None,
         precision: Precision::Bf16,
         recompute: args.recompute,
+        ema: None,
     };
     let mut trainer = Trainer::new(&*device, &outline.graph, &weights, options)?;
     drop(weights);
