@@ -301,11 +301,13 @@ pub struct CheckpointsConfig {
     pub every: Option<u64>,
     /// How many are kept: the latest.
     pub keep: usize,
+    /// Whether the model as it is then is written with each, too, for a server to load.
+    pub model: bool,
 }
 
 impl Default for CheckpointsConfig {
     fn default() -> CheckpointsConfig {
-        CheckpointsConfig { every: None, keep: 2 }
+        CheckpointsConfig { every: None, keep: 2, model: false }
     }
 }
 

@@ -53,7 +53,8 @@ pub fn write(
     let Some(adapter) = &subject.adapter else {
         return model(subject, &subject.graph, &trainer, precision, folder);
     };
-    let updates = Updates::of(trainer);
+    // What a trainer holds beside them may be most of the memory: it is let go.
+    let updates = Updates::of(trainer.into_numbers());
     let mut written = updates.write(subject, adapter, folder)?;
     if adapter.config.merge {
         let merged = adapter.merged(subject.weights(), &updates);
@@ -62,13 +63,33 @@ pub fn write(
     Ok(written)
 }
 
+/// Writes what a server loads of a model in training, as it is now: `model.gguf`, or of an adapter the folder `adapter`. Either
+/// takes the place of the one before it when it is whole.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_present(
+    subject: &Subject,
+    trainer: &Trainer,
+    precision: Precision,
+    folder: &Path,
+) -> Result<(), ExportError> {
+    match &subject.adapter {
+        None => gguf(subject, &subject.graph, trainer, precision, folder).map(|_| ()),
+        Some(adapter) => {
+            let numbers = trainer.numbers().map(|(name, numbers)| (name.to_owned(), numbers.to_vec()));
+            Updates::of(numbers).write_peft(subject, adapter, folder).map(|_| ())
+        }
+    }
+}
+
 /// The updates of an adapter by themselves.
 struct Updates(Vec<Update>);
 
 impl Updates {
-    /// What a trainer holds beside them may be most of the memory: it is let go.
-    fn of(trainer: Trainer) -> Updates {
-        let mut numbers: BTreeMap<String, Vec<f32>> = trainer.into_numbers().into_iter().collect();
+    /// Those that are among numbers with the names of weights.
+    fn of(numbers: impl IntoIterator<Item = (String, Vec<f32>)>) -> Updates {
+        let mut numbers: BTreeMap<String, Vec<f32>> = numbers.into_iter().collect();
         let weights: Vec<String> =
             numbers.keys().filter_map(|name| name.strip_suffix(DOWN).map(str::to_owned)).collect();
         let mut take = |name: String| numbers.remove(&name).unwrap_or_default();
@@ -85,18 +106,42 @@ impl Updates {
         adapter: &Adapter,
         folder: &Path,
     ) -> Result<Vec<PathBuf>, ExportError> {
-        let config = &adapter.config;
-        let spec = AdapterSpec {
-            rank: config.rank,
-            alpha: config.alpha(),
-            rank_stabilized: config.rank_stabilized,
-            base: subject.name.clone(),
-        };
-        let (peft, gguf) = (folder.join("adapter"), folder.join("adapter.gguf"));
-        export_adapter(&subject.sizes, &spec, &self.0, &peft)?;
-        export_adapter_gguf(&subject.sizes, &spec, &self.0, &gguf)?;
+        let peft = self.write_peft(subject, adapter, folder)?;
+        let gguf = folder.join("adapter.gguf");
+        export_adapter_gguf(&subject.sizes, &spec_of(subject, adapter), &self.0, &gguf)?;
         Ok(vec![peft, gguf])
     }
+
+    /// Writes PEFT's folder beside its name, and gives it its name.
+    fn write_peft(
+        &self,
+        subject: &Subject,
+        adapter: &Adapter,
+        folder: &Path,
+    ) -> Result<PathBuf, ExportError> {
+        let (path, beside) = (folder.join("adapter"), folder.join(".adapter.partial"));
+        remove(&beside)?;
+        export_adapter(&subject.sizes, &spec_of(subject, adapter), &self.0, &beside)?;
+        remove(&path)?;
+        std::fs::rename(&beside, &path).map_err(|source| ExportError::Io { path: path.clone(), source })?;
+        Ok(path)
+    }
+}
+
+fn spec_of(subject: &Subject, adapter: &Adapter) -> AdapterSpec {
+    let config = &adapter.config;
+    AdapterSpec {
+        rank: config.rank,
+        alpha: config.alpha(),
+        rank_stabilized: config.rank_stabilized,
+        base: subject.name.clone(),
+    }
+}
+
+/// Removes a folder, if it is there.
+fn remove(path: &Path) -> Result<(), ExportError> {
+    let removed = if path.exists() { std::fs::remove_dir_all(path) } else { Ok(()) };
+    removed.map_err(|source| ExportError::Io { path: path.to_owned(), source })
 }
 
 impl Weights for Updates {
@@ -123,27 +168,38 @@ fn model(
     precision: Precision,
     folder: &Path,
 ) -> Result<Vec<PathBuf>, ExportError> {
-    let (numbers, dtype) = match precision {
-        Precision::F32 => (Numbers::F32, DType::F32),
-        Precision::Bf16 => (Numbers::Bf16, DType::BF16),
+    let numbers = match precision {
+        Precision::F32 => Numbers::F32,
+        Precision::Bf16 => Numbers::Bf16,
     };
     let mut written = Vec::new();
     if let Some(object) = &subject.object {
         let path = folder.join("model");
-        if path.exists() {
-            let io = |source| ExportError::Io { path: path.clone(), source };
-            std::fs::remove_dir_all(&path).map_err(io)?;
-        }
+        remove(&path)?;
         export_weights(&subject.sizes, object, graph, weights, &path, numbers)?;
         // Kinds of tokenizers that such files cannot say come with the GGUF file alone.
         let _ = subject.spec.to_hugging_face(&path);
         written.push(path);
     }
+    written.push(gguf(subject, graph, weights, precision, folder)?);
+    Ok(written)
+}
+
+fn gguf(
+    subject: &Subject,
+    graph: &Graph,
+    weights: &dyn Weights,
+    precision: Precision,
+    folder: &Path,
+) -> Result<PathBuf, ExportError> {
+    let dtype = match precision {
+        Precision::F32 => DType::F32,
+        Precision::Bf16 => DType::BF16,
+    };
     let path = folder.join("model.gguf");
     let mut metadata = Metadata::new();
     subject.spec.to_gguf(&mut metadata)?;
     let options = Options { dtype: Some(dtype), output: Some(dtype), metadata, ..Options::default() };
     convert_weights(&subject.sizes, graph, weights, &path, &options)?;
-    written.push(path);
-    Ok(written)
+    Ok(path)
 }

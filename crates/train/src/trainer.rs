@@ -272,6 +272,11 @@ impl Trainer {
         })
     }
 
+    /// The names and numbers of the trained weights.
+    pub fn numbers(&self) -> impl Iterator<Item = (&str, &[f32])> {
+        self.trained.iter().map(|t| (&t.name[..], &t.numbers[..]))
+    }
+
     /// The names and numbers of the trained weights. All else is let go.
     pub fn into_numbers(self) -> Vec<(String, Vec<f32>)> {
         self.trained.into_iter().map(|t| (t.name, t.numbers)).collect()

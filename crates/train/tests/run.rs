@@ -188,6 +188,41 @@ fn the_averaged_weights_are_evaluated_and_written_and_change_no_step() {
 }
 
 #[test]
+fn the_model_is_there_with_every_checkpoint_where_it_is_asked_for() {
+    let place = Place::new();
+    let mut config = place.config("[optimizer]\nlearning-rate = 0.02\nema = 0.8\n");
+    config.checkpoints.model = true;
+    let mut found = Vec::new();
+    place
+        .run_telling(&config, "a", &mut |event, _| {
+            if let Event::Checkpoint(_) = event {
+                found.push(
+                    place
+                        .path("a/model.gguf")
+                        .exists()
+                        .then(|| logits(&Model::open(place.path("a/model.gguf")).unwrap())),
+                );
+            }
+        })
+        .unwrap();
+    // The last checkpoint is told before the result is written.
+    assert!(found.len() == 4 && found.iter().all(Option::is_some));
+    assert!(found[0] != found[1] && found[1] != found[2] && found[2] == found[3]);
+    // What is written on the way changes nothing later.
+    config.checkpoints.model = false;
+    place.run(&config, "b", |_| false).unwrap();
+    assert_eq!(place.losses("a"), place.losses("b"));
+    // Of an adapter it is its folder.
+    let mut config = place.config("[adapter]\nrank = 4\n");
+    config.checkpoints.model = true;
+    let from = Some(place.path("a/model.gguf"));
+    config.model = autarky_train::config::ModelConfig { from, ..Default::default() };
+    place.run(&config, "c", |step| step == 3).unwrap();
+    let base = || Model::open(place.path("a/model.gguf")).unwrap();
+    assert!(logits(&base().with_adapter(place.path("c/adapter")).unwrap()) != logits(&base()));
+}
+
+#[test]
 fn a_damaged_checkpoint_is_told_and_the_one_before_is_used() {
     let place = Place::new();
     let config = place.config("");

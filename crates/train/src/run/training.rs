@@ -136,13 +136,13 @@ impl<'a> Training<'a> {
                 validation = self.look(&mut trainer, step, listener)?.or(validation);
             }
             if step.is_multiple_of(plan.checkpoint_every) || step == plan.steps {
-                self.save(&checkpoints, &trainer, step, &identity, listener)?;
+                self.save(&checkpoints, &mut trainer, step, &identity, listener)?;
                 saved = step;
             }
         }
         let finished = step >= plan.steps;
         if saved != step {
-            self.save(&checkpoints, &trainer, step, &identity, listener)?;
+            self.save(&checkpoints, &mut trainer, step, &identity, listener)?;
         }
         if finished {
             trainer.take_average(self.group).map_err(TrainError::from)?;
@@ -319,7 +319,7 @@ impl<'a> Training<'a> {
     fn save(
         &self,
         folder: &Path,
-        trainer: &Trainer,
+        trainer: &mut Trainer,
         step: u64,
         identity: &Json,
         listener: &mut dyn FnMut(Event<'_>),
@@ -327,6 +327,15 @@ impl<'a> Training<'a> {
         let position =
             Position { step, taken: trainer.steps(), norms: trainer.norms(), run: identity.clone() };
         let path = checkpoint::save_among(self.group, folder, trainer, &position)?;
+        // The last one is written as the result.
+        if self.run.config.checkpoints.model && step < self.plan.steps {
+            let (precision, out) = (self.run.config.training.precision, self.run.folder);
+            let write = |trainer: &mut Trainer| match self.group.writes() {
+                true => export::write_present(self.subject, trainer, precision, out),
+                false => Ok(()),
+            };
+            trainer.with_average(self.group, write).map_err(TrainError::from)??;
+        }
         if !self.group.writes() {
             return Ok(());
         }
