@@ -7,7 +7,7 @@
 //! running mean ([`average`]) ·
 //! [`evaluate`](mod@evaluate), [`sample`] how well it does · [`objective`] preferences and [`reward`]s in place of texts ·
 //! [`checkpoint`] everything that the rest of a run depends on · [`export`] the result · [`ranks`] a run on several
-//! processes · `step`, `files`, `parallel` what they share.
+//! processes · [`disk`] whether there is room for what it writes · `step`, `files`, `parallel` what they share.
 //!
 //! [`run`] does all this from a [`config`], whose open numbers [`plan`] fills in, and writes what it finds as [`metrics`].
 //!
@@ -20,6 +20,7 @@ pub mod batches;
 pub mod checkpoint;
 pub mod config;
 pub mod data;
+pub mod disk;
 pub mod encode;
 pub mod evaluate;
 pub mod export;

@@ -13,6 +13,12 @@ pub(crate) struct Optimizer {
     by_muon: Vec<bool>,
 }
 
+/// Whether Muon, where it is asked for, changes a weight: a matrix of a layer.
+pub(crate) fn is_muons(name: &str, shape: &[usize]) -> bool {
+    // Not for what tokens go in and out by: its rows are apart from each other (Jordan et al. 2024).
+    shape.len() > 1 && name.starts_with("blk.")
+}
+
 impl Optimizer {
     /// An optimizer of weights of these names and shapes, before its first step.
     ///
@@ -25,8 +31,7 @@ impl Optimizer {
     ) -> Result<Optimizer, CompileError> {
         let (mut sizes, mut matrices, mut by_muon) = (Vec::new(), Vec::new(), Vec::new());
         for (name, shape) in weights {
-            // Not for what tokens go in and out by: its rows are apart from each other (Jordan et al. 2024).
-            by_muon.push(muon.is_some() && shape.len() > 1 && name.starts_with("blk."));
+            by_muon.push(muon.is_some() && is_muons(name, shape));
             match by_muon.last() {
                 Some(true) => matrices.push(shape),
                 _ => sizes.push(shape.iter().product()),

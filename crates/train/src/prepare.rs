@@ -10,7 +10,10 @@ use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::data::{self, Content, DataError, DataFile, Problem, Problems, ReadOptions, Record};
+use crate::data::{
+    self, Compression, Content, DataError, DataFile, Format, Problem, Problems, ReadOptions, Record,
+};
+use crate::disk::{self, NoRoom};
 use crate::encode::{EncodeError, Encoder};
 use crate::parallel;
 use crate::tokens::{Tokens, TokensError, TokensWriter, hex};
@@ -35,6 +38,9 @@ pub enum PrepareError {
     /// The tokens cannot be kept.
     #[error(transparent)]
     Tokens(#[from] TokensError),
+    /// There is no room for the tokens.
+    #[error(transparent)]
+    Disk(#[from] NoRoom),
     /// Another rank was to prepare the data, and this one finds something else.
     #[error(
         "{0} has not what rank 0 prepared: start all ranks with the same command, on files that all of them see by the same names"
@@ -111,6 +117,16 @@ impl Sources {
         self.files.iter().map(|f| f.bytes).sum()
     }
 
+    /// Bytes that they take as tokens, about: a token is some four bytes of text, and four bytes on disk. What is compressed
+    /// is some four times as much text.
+    fn tokens_bytes(&self) -> u64 {
+        let of = |file: &DataFile| match (file.format, file.compression) {
+            (Format::Parquet, _) | (_, Compression::Gzip | Compression::Zstd) => file.bytes.saturating_mul(4),
+            _ => file.bytes,
+        };
+        self.files.iter().map(of).sum()
+    }
+
     /// What tells whether the files are still the same.
     pub(crate) fn identity(&self) -> Json {
         let of = |file: &DataFile| {
@@ -184,6 +200,7 @@ impl Sources {
         if self.prepared {
             return Err(PrepareError::Unprepared(folder.to_owned()));
         }
+        disk::admit_tokens(folder, self.tokens_bytes())?;
         let mut writer = TokensWriter::create(folder, name, from)?;
         let (mut file, mut begins) = (None, true);
         self.read(&mut report, progress, &mut |number, records, report| {

@@ -21,6 +21,7 @@ use crate::batches::{Packing, Rows};
 use crate::checkpoint::{self, CheckpointError};
 use crate::config::{Config, ConfigError};
 use crate::data::ReadOptions;
+use crate::disk::{NoRoom, Writes};
 use crate::encode::Encoder;
 use crate::export::ExportError;
 use crate::metrics::Metric;
@@ -97,6 +98,9 @@ pub enum RunError {
         /// What there is.
         available: String,
     },
+    /// The run writes more than there is room for.
+    #[error(transparent)]
+    Disk(#[from] NoRoom),
     /// No number came out of many steps.
     #[error(
         "{0} steps in a row had a loss or a gradient that is not a number, or far above what is usual: lower \
@@ -275,6 +279,9 @@ impl Run<'_> {
         data: String,
         listener: &mut dyn FnMut(Event<'_>),
     ) -> Result<Summary, RunError> {
+        if group.writes() {
+            Writes::of(self.config, subject, plan).admit(self.folder)?;
+        }
         let (rows, validation, objective) = match source {
             Source::Texts(rows, validation) => (Some(rows), validation, None),
             Source::Objective(objective) => (None, Vec::new(), Some(objective)),

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use autarky_family::{Config as Sizes, FamilyError, Model, Outline, config_object, outline_of};
 use autarky_format::Source;
-use autarky_graph::{Graph, Weights};
+use autarky_graph::{Graph, WeightSpec, Weights};
 use autarky_text::{Spec, Tokenizer, TokenizerError};
 use serde_json::{Map, Value as Json};
 use thiserror::Error;
 
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, is_update};
 use crate::config::{AdapterConfig, Config, ModelConfig};
 use crate::initial::Initial;
 use crate::plan;
@@ -196,6 +196,11 @@ impl Subject {
     pub fn trained(&self) -> u64 {
         let of = |graph: &Graph| graph.parameters();
         self.adapter.as_ref().map_or(of(&self.graph), |a| of(&a.graph) - of(&a.base))
+    }
+
+    /// The weights that are trained.
+    pub(crate) fn trained_weights(&self) -> impl Iterator<Item = &WeightSpec> {
+        self.graph.weights().iter().filter(|spec| self.adapter.is_none() || is_update(spec))
     }
 
     /// Bytes that training takes at least: what the program reads of every weight, forward and back, and of those that are

@@ -10,6 +10,7 @@ use autarky_graph::reference::Reference;
 use autarky_graph::{BLOCK, CacheDType, Device, Limits, SequenceStep, Step};
 use autarky_train::checkpoint;
 use autarky_train::config::Config;
+use autarky_train::disk::Writes;
 use autarky_train::metrics::{Metric, read};
 use autarky_train::run::{Event, Run, RunError, Summary};
 use tempfile::TempDir;
@@ -184,6 +185,48 @@ fn the_averaged_weights_are_evaluated_and_written_and_change_no_step() {
         average.sort_by(f32::total_cmp);
         written.sort_by(f32::total_cmp);
         assert!(written == average, "{name}");
+    }
+}
+
+#[test]
+fn a_run_without_room_on_the_disk_does_not_begin() {
+    let place = Place::new();
+    let mut config = place.config("");
+    (config.training.steps, config.checkpoints.every) = (Some(1 << 50), Some(1));
+    config.checkpoints.keep = 1 << 40;
+    let error = place.run(&config, "a", |_| true).unwrap_err();
+    assert!(matches!(error, RunError::Disk(_)), "{error}");
+    let told = error.to_string();
+    assert!(told.contains("checkpoints.keep") && told.contains("free"), "{told}");
+    assert!(!place.path("a/checkpoints").exists());
+}
+
+#[test]
+fn what_a_run_writes_is_what_was_estimated() {
+    for more in ["", "[optimizer]\nema = 0.9\n", "[optimizer]\nmethod = 'muon'\n"] {
+        let place = Place::new();
+        let mut config = place.config(more);
+        config.checkpoints.keep = 3;
+        let mut writes = None;
+        place
+            .run_telling(&config, "a", &mut |event, _| {
+                if let Event::Begin(plan, subject, _) = event {
+                    writes = Some(Writes::of(&config, subject, plan));
+                }
+            })
+            .unwrap();
+        let writes = writes.unwrap();
+        let size = |name: &str| fs::metadata(place.path("a").join(name)).unwrap().len();
+        let about = |bytes: u64, expected: u64| {
+            // Headers, and vectors that are never rounded.
+            assert!(
+                bytes >= expected && bytes < expected + expected / 4,
+                "{bytes} of {expected}: {writes:?}"
+            );
+        };
+        about(size("checkpoints/step-00000012/state.safetensors"), writes.checkpoint);
+        about(size("model.gguf") + size("model/model.safetensors"), writes.models);
+        assert_eq!(writes.checkpoints, 4);
     }
 }
 
