@@ -1,18 +1,20 @@
-//! Adapters beside a model: low-rank updates (LoRA; Hu et al. 2021, arXiv:2106.09685) from the files of PEFT and of llama.cpp.
+//! Adapters beside a model: low-rank updates (LoRA; Hu et al. 2021, arXiv:2106.09685) from the files of PEFT and of llama.cpp,
+//! and DoRA (Liu et al. 2024, arXiv:2402.09353) from those of PEFT.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use autarky_format::{Source, safetensors};
-use autarky_graph::adapt::{DOWN, UP, adapted};
+use autarky_graph::adapt::{self, DOWN, MAGNITUDE, UP, adapted, factor, row_norms};
 use autarky_graph::{Pairing, Tensor};
 use serde::Deserialize;
 
 use crate::binding::Binding;
 use crate::error::FamilyError;
+use crate::export::PEFT_MAGNITUDE;
 use crate::model::Model;
 use crate::names;
 use crate::turned::TurnedRows;
@@ -50,7 +52,6 @@ impl Peft {
             .map_err(|e| FamilyError::Json { file: file.clone(), problem: e.to_string() })?;
         let other = [
             (peft.peft_type != "LORA", format!("an adapter of the kind {:?}", peft.peft_type)),
-            (peft.use_dora, "DoRA".to_owned()),
             (peft.fan_in_fan_out, "fan_in_fan_out".to_owned()),
             (peft.bias.as_ref().is_some_and(|b| b != "none"), "an adapter with biases".to_owned()),
             (
@@ -85,13 +86,17 @@ impl Model {
             Some(_) => Source::SafeTensors(safetensors::File::open(path.join("adapter_model.safetensors"))?),
             None => Source::open(path)?,
         };
+        let dora = peft.as_ref().is_some_and(|peft| peft.use_dora);
         let family = self.description();
         let name_of = |weight: &str| match &peft {
             None => Some([DOWN, UP].map(|end| format!("{weight}{end}"))),
             Some(_) => match names::hugging_face(family, self.config(), None, weight) {
                 Binding::Tensor(name) => {
                     let module = name.strip_suffix(".weight").unwrap_or(&name);
-                    Some(["A", "B"].map(|x| format!("base_model.model.{module}.lora_{x}.weight")))
+                    Some(
+                        ["lora_A.weight", "lora_B.weight"]
+                            .map(|end| format!("base_model.model.{module}.{end}")),
+                    )
                 }
                 _ => None,
             },
@@ -119,20 +124,27 @@ impl Model {
             if own == 0 || *rank.get_or_insert(own) != own {
                 return Err(unsupported(path, "an adapter of several ranks".to_owned()));
             }
-            let (a, mut b) = (read(&down, &[own, columns])?, read(&up, &[rows, own])?);
+            let (a, b) = (read(&down, &[own, columns])?, read(&up, &[rows, own])?);
             // Rows of queries and keys are in the order of the adapter's file, and the model's may be in another.
             let pairing = if peft.is_some() { Pairing::Halves } else { family.gguf_pairing };
-            if let Some(turned) = TurnedRows::of(self.config(), &spec.name) {
-                b = match (pairing, self.config().rope.pairing) {
-                    (Pairing::Halves, Pairing::Adjacent) => turned.to_neighbours(b, &spec.name)?,
-                    (Pairing::Adjacent, Pairing::Halves) => turned.to_halves(b, &spec.name)?,
-                    _ => b,
-                };
+            let turned = TurnedRows::of(self.config(), &spec.name);
+            let turn = |x: Tensor<'static>| match (&turned, pairing, self.config().rope.pairing) {
+                (Some(rows), Pairing::Halves, Pairing::Adjacent) => rows.to_neighbours(x, &spec.name),
+                (Some(rows), Pairing::Adjacent, Pairing::Halves) => rows.to_halves(x, &spec.name),
+                _ => Ok(x),
+            };
+            let b = turn(b)?;
+            let mut magnitude = None;
+            if dora {
+                let name = down.replace("lora_A.weight", PEFT_MAGNITUDE);
+                left.remove(&*name);
+                magnitude = Some(turn(read(&name, &[rows])?)?);
             }
-            updates.insert(spec.name.clone(), [a, b]);
+            updates.insert(spec.name.clone(), (a, b, magnitude));
         }
         let scale = scale(path, peft.as_ref(), &source, family.architecture, rank.unwrap_or(1))?;
-        let graph = adapted(self.graph(), |spec| updates.contains_key(&spec.name), rank.unwrap_or(1), scale);
+        let form = adapt::Updates { rank: rank.unwrap_or(1), scale, dora };
+        let graph = adapted(self.graph(), |spec| updates.contains_key(&spec.name), form);
         let beside = |weight: &str| graph.weights().iter().any(|s| s.name.strip_suffix(DOWN) == Some(weight));
         let placeless = updates.keys().find(|weight| !beside(weight)).map(String::as_str);
         if let Some(tensor) = placeless.or(left.into_iter().next()) {
@@ -142,10 +154,19 @@ impl Model {
         if updates.is_empty() {
             return Err(unsupported(path, "an adapter without updates".to_owned()));
         }
-        let updates = updates
-            .into_iter()
-            .flat_map(|(weight, [a, b])| [(format!("{weight}{DOWN}"), a), (format!("{weight}{UP}"), b)]);
-        Ok(self.adapted(Arc::new(graph), updates.collect()))
+        let mut tensors = HashMap::new();
+        for (weight, (a, b, magnitude)) in updates {
+            if let Some(m) = magnitude {
+                let both = (&a.to_f32(&weight)?[..], &b.to_f32(&weight)?[..]);
+                let norms = row_norms(&self.weights().get(&weight)?, &weight, both, scale)?;
+                let factors: Vec<f32> =
+                    m.to_f32(&weight)?.iter().zip(&norms).map(|(&m, &norm)| factor(m, norm)).collect();
+                tensors.insert(format!("{weight}{MAGNITUDE}"), Tensor::of_f32(&[factors.len()], &factors));
+            }
+            tensors.insert(format!("{weight}{DOWN}"), a);
+            tensors.insert(format!("{weight}{UP}"), b);
+        }
+        Ok(self.adapted(Arc::new(graph), tensors))
     }
 }
 

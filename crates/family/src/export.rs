@@ -103,6 +103,9 @@ fn unwritten(path: &Path, error: std::io::Error) -> FamilyError {
     FamilyError::Config { file: path.to_owned(), problem: format!("it cannot be written: {error}") }
 }
 
+/// What ends the name of DoRA's magnitudes in PEFT's files, behind the module's.
+pub(crate) const PEFT_MAGNITUDE: &str = "lora_magnitude_vector";
+
 /// A low-rank update of a weight, as [`autarky_graph::adapt`] has it.
 #[derive(Clone, Debug)]
 pub struct Update {
@@ -112,6 +115,8 @@ pub struct Update {
     pub down: Vec<f32>,
     /// B: `[out, rank]`.
     pub up: Vec<f32>,
+    /// m of DoRA: `[out]`; empty where rows have no lengths of their own.
+    pub magnitude: Vec<f32>,
 }
 
 /// What an adapter is, beside its updates.
@@ -154,26 +159,38 @@ pub fn export_adapter(
         let rank = adapter.rank.max(1);
         let up = Tensor::of_f32(&[update.up.len() / rank, rank], &update.up);
         let up = in_halves(config, up, &update.weight)?.to_f32(&update.weight)?;
-        parts.push((format!("base_model.model.{module}"), &update.down, up));
+        let magnitude = match update.magnitude.len() {
+            0 => Vec::new(),
+            n => {
+                let rows = Tensor::of_f32(&[n], &update.magnitude);
+                in_halves(config, rows, &update.weight)?.to_f32(&update.weight)?
+            }
+        };
+        parts.push((format!("base_model.model.{module}"), &update.down, up, magnitude));
     }
     modules.sort_unstable();
     modules.dedup();
     let rank = adapter.rank.max(1);
     let specs: Vec<_> = parts
         .iter()
-        .flat_map(|(name, down, up)| {
-            [
-                TensorSpec::new(format!("{name}.lora_A.weight"), SafeDType::F32, [rank, down.len() / rank]),
-                TensorSpec::new(format!("{name}.lora_B.weight"), SafeDType::F32, [up.len() / rank, rank]),
-            ]
+        .flat_map(|(name, down, up, magnitude)| {
+            let spec =
+                |end: &str, shape: &[usize]| TensorSpec::new(format!("{name}.{end}"), SafeDType::F32, shape);
+            let both = [
+                spec("lora_A.weight", &[rank, down.len() / rank]),
+                spec("lora_B.weight", &[up.len() / rank, rank]),
+            ];
+            let third = (!magnitude.is_empty()).then(|| spec(PEFT_MAGNITUDE, &[magnitude.len()]));
+            both.into_iter().chain(third)
         })
         .collect();
     fs::create_dir_all(folder).map_err(|e| unwritten(folder, e))?;
     let mut file = Writer::create(folder.join("adapter_model.safetensors"), &[("format", "pt")], &specs)?;
-    for (name, down, up) in &parts {
-        for (end, numbers) in [("lora_A", &down[..]), ("lora_B", &up[..])] {
+    for (name, down, up, magnitude) in &parts {
+        let all = [("lora_A.weight", &down[..]), ("lora_B.weight", up), (PEFT_MAGNITUDE, magnitude)];
+        for (end, numbers) in all.into_iter().filter(|(_, numbers)| !numbers.is_empty()) {
             let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
-            file.append(&format!("{name}.{end}.weight"), &bytes)?;
+            file.append(&format!("{name}.{end}"), &bytes)?;
         }
     }
     file.finish()?;
@@ -184,6 +201,7 @@ pub fn export_adapter(
         "r": adapter.rank,
         "lora_alpha": adapter.alpha,
         "use_rslora": adapter.rank_stabilized,
+        "use_dora": updates.iter().any(|update| !update.magnitude.is_empty()),
         "lora_dropout": 0.0,
         "bias": "none",
         "fan_in_fan_out": false,
@@ -197,13 +215,20 @@ pub fn export_adapter(
 /// Writes the same as a GGUF file that llama.cpp applies to the model's GGUF file, in 32-bit floats.
 ///
 /// # Errors
-/// For files that cannot be written.
+/// For DoRA, which such files cannot say, and files that cannot be written.
 pub fn export_adapter_gguf(
     config: &Config,
     adapter: &AdapterSpec,
     updates: &[Update],
     out: &Path,
 ) -> Result<(), FamilyError> {
+    if updates.iter().any(|update| !update.magnitude.is_empty()) {
+        return Err(FamilyError::Unsupported {
+            file: out.to_owned(),
+            what: "the magnitudes of DoRA in llama.cpp's form of an adapter".to_owned(),
+            advice: "use PEFT's folder, or the model with the adapter in it".to_owned(),
+        });
+    }
     let family = families::of(config);
     let rank = adapter.rank.max(1);
     // llama.cpp multiplies by alpha / rank.

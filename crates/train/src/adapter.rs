@@ -1,8 +1,8 @@
-//! A small part beside a model that is trained in its stead: low-rank updates of its products.
+//! A small part beside a model that is trained in its stead: low-rank updates of its products, and lengths of their rows.
 
 use std::sync::Arc;
 
-use autarky_graph::adapt::{DOWN, UP, adapted};
+use autarky_graph::adapt::{self, DOWN, MAGNITUDE, UP, adapted, row_norms};
 use autarky_graph::conformance::Rng;
 use autarky_graph::{Graph, Tensor, WeightError, WeightSpec, Weights};
 
@@ -24,7 +24,7 @@ pub struct Adapter {
 
 /// Whether a weight is of an update.
 pub fn is_update(spec: &WeightSpec) -> bool {
-    spec.name.ends_with(DOWN) || spec.name.ends_with(UP)
+    [DOWN, UP, MAGNITUDE].iter().any(|end| spec.name.ends_with(end))
 }
 
 impl Adapter {
@@ -41,9 +41,10 @@ impl Adapter {
         let wanted = |spec: &WeightSpec| {
             stem(spec).is_some_and(|stem| config.targets.as_ref().is_none_or(|t| t.contains(&stem)))
         };
-        let graph = Arc::new(adapted(&base, wanted, config.rank, config.scale()));
+        let updates = adapt::Updates { rank: config.rank, scale: config.scale(), dora: config.dora };
+        let graph = Arc::new(adapted(&base, wanted, updates));
         if graph.weights().len() == base.weights().len() {
-            let every = adapted(&base, |spec| stem(spec).is_some(), 1, 1.0);
+            let every = adapted(&base, |spec| stem(spec).is_some(), updates);
             let mut known: Vec<String> = every
                 .weights()
                 .iter()
@@ -59,9 +60,9 @@ impl Adapter {
     }
 
     /// The weights that training begins with: those of the model, and updates that change nothing yet. A is even within
-    /// 1 / √in, B is 0, as in PEFT.
+    /// 1 / √in, B is 0, and magnitudes are the norms of the model's rows, as in PEFT.
     pub fn initial<'a>(&'a self, model: &'a dyn Weights) -> impl Weights + 'a {
-        Overlay { over: InitialUpdates(self), under: model }
+        Overlay { over: InitialUpdates { adapter: self, model }, under: model }
     }
 
     /// The weights of the model with the updates in them.
@@ -70,18 +71,27 @@ impl Adapter {
     }
 }
 
-struct InitialUpdates<'a>(&'a Adapter);
+struct InitialUpdates<'a> {
+    adapter: &'a Adapter,
+    model: &'a dyn Weights,
+}
 
 impl Weights for InitialUpdates<'_> {
     fn get(&self, name: &str) -> Result<Tensor<'_>, WeightError> {
-        let found = self.0.graph.weights().iter().find(|spec| spec.name == name && is_update(spec));
+        let found = self.adapter.graph.weights().iter().find(|spec| spec.name == name && is_update(spec));
         let spec = found.ok_or_else(|| missing(name))?;
+        if let Some(weight) = name.strip_suffix(MAGNITUDE) {
+            let tensor = self.model.get(weight)?;
+            let (rows, width) = (tensor.shape[0], tensor.shape[1]);
+            let norms = row_norms(&tensor, weight, (&vec![0.0; width], &vec![0.0; rows]), 1.0)?;
+            return Ok(Tensor::of_f32(&spec.shape, &norms));
+        }
         let n: usize = spec.shape.iter().product();
         let numbers = if name.ends_with(UP) {
             vec![0.0; n]
         } else {
             let bound = 1.0 / (spec.shape[1] as f32).sqrt();
-            let mut rng = Rng::new(seed_of(name, self.0.seed));
+            let mut rng = Rng::new(seed_of(name, self.adapter.seed));
             (0..n).map(|_| bound * (2.0 * rng.uniform() - 1.0)).collect()
         };
         Ok(Tensor::of_f32(&spec.shape, &numbers))
@@ -129,12 +139,24 @@ impl Weights for Merged<'_> {
         let (shape, mut numbers) = (tensor.shape.clone(), tensor.to_f32(name)?);
         let a = self.updates.get(&down)?.to_f32(&down)?;
         let b = self.updates.get(&up)?.to_f32(&up)?;
-        let (width, rank, scale) = (shape[1], self.adapter.config.rank, self.adapter.config.scale());
-        let rows = numbers.chunks_mut(width).zip(b.chunks(rank)).collect();
-        parallel::for_each(rows, |(row, b): (&mut [f32], &[f32])| {
+        let config = &self.adapter.config;
+        let (width, rank, scale) = (shape[1], config.rank, config.scale());
+        let lengths = match config.dora {
+            true => {
+                let magnitude = format!("{name}{MAGNITUDE}");
+                let magnitudes = self.updates.get(&magnitude)?.to_f32(&magnitude)?;
+                let norms = row_norms(&tensor, name, (&a, &b), scale)?;
+                let length = |(m, norm): (&f32, &f32)| if *norm > 0.0 { m / norm } else { 0.0 };
+                magnitudes.iter().zip(&norms).map(length).collect()
+            }
+            false => vec![1.0; shape[0]],
+        };
+        let rows = numbers.chunks_mut(width).zip(b.chunks(rank)).zip(&lengths).collect();
+        parallel::for_each(rows, |((row, b), length): ((&mut [f32], &[f32]), &f32)| {
             for (b, a) in b.iter().zip(a.chunks(width)) {
                 row.iter_mut().zip(a).for_each(|(w, a)| *w += scale * b * a);
             }
+            row.iter_mut().for_each(|w| *w *= length);
         });
         Ok(Tensor::of_f32(&shape, &numbers))
     }

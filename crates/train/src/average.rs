@@ -7,8 +7,8 @@
 //! while it is used.
 
 use crate::parallel::{PIECE, for_each};
-use crate::ranks::{Group, RanksError};
-use crate::trainer::Trainer;
+use crate::ranks::Group;
+use crate::trainer::{TrainError, Trainer};
 
 /// The average of some parts of weights.
 pub(crate) struct Average {
@@ -48,16 +48,16 @@ impl Trainer {
     /// they are. All ranks call it.
     ///
     /// # Errors
-    /// When a rank is gone.
+    /// When a rank is gone, or a weight of the model beside which is trained cannot be read.
     pub fn with_average<T>(
         &mut self,
         group: &Group<'_>,
         f: impl FnOnce(&mut Trainer) -> T,
-    ) -> Result<T, RanksError> {
+    ) -> Result<T, TrainError> {
         let weights = self.take_average(group)?;
         let result = f(self);
         if let Some(weights) = weights {
-            let averaged = self.exchange(weights);
+            let averaged = self.exchange(weights)?;
             if let Some(average) = self.average.as_mut().filter(|_| group.size() == 1) {
                 average.restore(averaged);
             }
@@ -69,12 +69,12 @@ impl Trainer {
     /// on another rank. All ranks call it.
     ///
     /// # Errors
-    /// When a rank is gone.
-    pub fn take_average(&mut self, group: &Group<'_>) -> Result<Option<Vec<Vec<f32>>>, RanksError> {
+    /// As [`Trainer::with_average`].
+    pub fn take_average(&mut self, group: &Group<'_>) -> Result<Option<Vec<Vec<f32>>>, TrainError> {
         let Some(average) = &mut self.average else { return Ok(None) };
         let Some(share) = self.shared.as_ref().filter(|_| group.size() > 1) else {
             let all = std::mem::take(&mut average.parts);
-            return Ok(Some(self.exchange(all)));
+            return Ok(Some(self.exchange(all)?));
         };
         let mut own = share.parts().into_iter().zip(&average.parts).peekable();
         let mut all = Vec::with_capacity(self.trained.len());
@@ -82,15 +82,15 @@ impl Trainer {
             let part = own.next_if(|((weight, _), _)| *weight == i).map_or(&[][..], |(_, part)| part);
             all.extend(share.collect(group, i, part)?);
         }
-        Ok(group.writes().then(|| self.exchange(all)))
+        group.writes().then(|| self.exchange(all)).transpose()
     }
 
     /// Puts numbers in the place of all weights, and gives those that were there.
-    fn exchange(&mut self, mut weights: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
+    fn exchange(&mut self, mut weights: Vec<Vec<f32>>) -> Result<Vec<Vec<f32>>, TrainError> {
         for (t, numbers) in self.trained.iter_mut().zip(&mut weights) {
             std::mem::swap(&mut t.numbers, numbers);
-            self.program.set_weight(t.id, &t.numbers);
         }
-        weights
+        self.put_weights()?;
+        Ok(weights)
     }
 }

@@ -95,6 +95,10 @@ pub struct AdapterConfig {
     pub alpha: Option<f32>,
     /// Over the square root of the rank instead (rank-stabilised; Kalajdzievski 2023, arXiv:2312.03732).
     pub rank_stabilized: bool,
+    /// Whether each row of a product has a length of its own, which is trained beside its direction (DoRA; Liu et al. 2024,
+    /// arXiv:2402.09353).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dora: bool,
     /// The projections that have one, by their names in GGUF files: `attn_q`, `ffn_down` and their like; without it all of
     /// the layers.
     pub targets: Option<Vec<String>>,
@@ -104,7 +108,14 @@ pub struct AdapterConfig {
 
 impl Default for AdapterConfig {
     fn default() -> AdapterConfig {
-        AdapterConfig { rank: 16, alpha: None, rank_stabilized: false, targets: None, merge: true }
+        AdapterConfig {
+            rank: 16,
+            alpha: None,
+            rank_stabilized: false,
+            dora: false,
+            targets: None,
+            merge: true,
+        }
     }
 }
 

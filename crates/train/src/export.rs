@@ -9,7 +9,7 @@ use autarky_family::{
     export_weights,
 };
 use autarky_format::gguf::Metadata;
-use autarky_graph::adapt::{DOWN, UP};
+use autarky_graph::adapt::{DOWN, MAGNITUDE, UP};
 use autarky_graph::{Graph, Tensor, WeightError, Weights};
 use autarky_quant::DType;
 use autarky_text::TokenizerError;
@@ -40,7 +40,7 @@ pub enum ExportError {
 
 /// Writes `model.gguf` into a folder and, where the model has a `config.json`, the Hugging Face folder `model` with its
 /// tokenizer. Numbers are BF16 where the model was trained with them. Of an adapter its own files come first, `adapter` in
-/// PEFT's form and `adapter.gguf`; the model is written with the updates in it, if that is asked for.
+/// PEFT's form and, unless it is DoRA, `adapter.gguf`; the model is written with the updates in it, if that is asked for.
 ///
 /// # Errors
 /// When they cannot be written.
@@ -94,8 +94,8 @@ impl Updates {
             numbers.keys().filter_map(|name| name.strip_suffix(DOWN).map(str::to_owned)).collect();
         let mut take = |name: String| numbers.remove(&name).unwrap_or_default();
         let update = |weight: String| {
-            let (down, up) = (take(format!("{weight}{DOWN}")), take(format!("{weight}{UP}")));
-            Update { weight, down, up }
+            let [down, up, magnitude] = [DOWN, UP, MAGNITUDE].map(|end| take(format!("{weight}{end}")));
+            Update { weight, down, up, magnitude }
         };
         Updates(weights.into_iter().map(update).collect())
     }
@@ -107,6 +107,10 @@ impl Updates {
         folder: &Path,
     ) -> Result<Vec<PathBuf>, ExportError> {
         let peft = self.write_peft(subject, adapter, folder)?;
+        if adapter.config.dora {
+            // llama.cpp's form has no place for magnitudes.
+            return Ok(vec![peft]);
+        }
         let gguf = folder.join("adapter.gguf");
         export_adapter_gguf(&subject.sizes, &spec_of(subject, adapter), &self.0, &gguf)?;
         Ok(vec![peft, gguf])
@@ -150,6 +154,7 @@ impl Weights for Updates {
             let numbers = match name.strip_prefix(&update.weight)? {
                 DOWN => &update.down,
                 UP => &update.up,
+                MAGNITUDE => &update.magnitude,
                 _ => return None,
             };
             Some(Tensor::of_f32(&[numbers.len()], numbers))

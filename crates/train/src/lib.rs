@@ -2,7 +2,7 @@
 //!
 //! Module map, from files to a model: [`data`] records of files · [`encode`], [`tokens`], [`prepare`] records as tokens on
 //! disk · [`batches`] which of them a step learns · [`subject`] the model, and what a new one begins with ([`scale`],
-//! [`initial`]), or what is trained in its stead ([`adapter`]) · [`trainer`] steps of the graph that
+//! [`initial`]), or what is trained in its stead ([`adapter`], [`dora`]) · [`trainer`] steps of the graph that
 //! [`autarky_graph::derivative`] derives, with the optimizers [`adamw`] and [`muon`] at the rates of a [`schedule`], and their
 //! running mean ([`average`]) ·
 //! [`evaluate`](mod@evaluate), [`sample`] how well it does · [`objective`] preferences and [`reward`]s in place of texts ·
@@ -21,6 +21,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod data;
 pub mod disk;
+pub mod dora;
 pub mod encode;
 pub mod evaluate;
 pub mod export;

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use autarky_family::{Config as Sizes, FamilyError, Model, Outline, config_object, outline_of};
 use autarky_format::Source;
-use autarky_graph::{Graph, WeightSpec, Weights};
+use autarky_graph::{Graph, Tensor, WeightError, WeightSpec, Weights};
 use autarky_text::{Spec, Tokenizer, TokenizerError};
 use serde_json::{Map, Value as Json};
 use thiserror::Error;
 
 use crate::adapter::{Adapter, is_update};
 use crate::config::{AdapterConfig, Config, ModelConfig};
+use crate::dora::Stored;
 use crate::initial::Initial;
 use crate::plan;
 use crate::scale;
@@ -85,8 +86,22 @@ pub struct Subject {
 }
 
 enum Begin {
-    Opened(Box<Model>),
+    Opened(Opened),
     Initial(Initial),
+}
+
+/// The weights of a model that there is.
+#[derive(Clone)]
+struct Opened(Arc<Model>);
+
+impl Weights for Opened {
+    fn get(&self, name: &str) -> Result<Tensor<'_>, WeightError> {
+        self.0.weights().get(name)
+    }
+
+    fn release(&self, name: &str) {
+        self.0.weights().release(name);
+    }
 }
 
 /// What the tokenizer of a GGUF file or a Hugging Face folder is made of.
@@ -134,7 +149,7 @@ impl Subject {
                 _ => Some(config_object(path)?.1),
             };
             let (sizes, graph) = (model.config().clone(), Arc::clone(model.graph()));
-            let weights = Begin::Opened(Box::new(model));
+            let weights = Begin::Opened(Opened(Arc::new(model)));
             let name = path.display().to_string();
             let context = plan::context(run, Some(sizes.context));
             return Ok(Subject {
@@ -211,7 +226,7 @@ impl Subject {
         let frozen = match &self.weights {
             // Their own types forward, BF16 back.
             Begin::Opened(model) if self.adapter.is_some() => {
-                model.dtypes().iter().map(|t| t.bytes).sum::<u64>() + 2 * (all - trained)
+                model.0.dtypes().iter().map(|t| t.bytes).sum::<u64>() + 2 * (all - trained)
             }
             _ => 2 * packed * (all - trained),
         };
@@ -219,10 +234,18 @@ impl Subject {
         frozen + (2 * packed + kept) * trained
     }
 
+    /// The weights of a model that there is, where threads may read them.
+    pub(crate) fn stored(&self) -> Option<Stored> {
+        match &self.weights {
+            Begin::Opened(model) => Some(Arc::new(model.clone())),
+            Begin::Initial(_) => None,
+        }
+    }
+
     /// The weights of the model, as it begins.
     pub fn weights(&self) -> &dyn Weights {
         match &self.weights {
-            Begin::Opened(model) => model.weights(),
+            Begin::Opened(model) => model,
             Begin::Initial(initial) => initial,
         }
     }

@@ -1,5 +1,6 @@
 //! A model in training.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use thiserror::Error;
 
 use crate::adamw::{AdamWOptions, Update};
 use crate::average::Average;
+use crate::dora;
 use crate::muon::MuonOptions;
 use crate::optimizer::Optimizer;
 use crate::parallel::sum_of_squares;
@@ -156,6 +158,8 @@ pub struct Trainer {
     /// The running mean of what this trainer keeps the optimizer's state of.
     pub(crate) average: Option<Average>,
     norms: Norms,
+    /// The norms of rows beside which magnitudes are trained.
+    pub(crate) row_norms: Option<dora::Norms>,
     /// Whose optimizer's state this trainer keeps, where several share it.
     pub(crate) shared: Option<Share>,
     /// Space for the tables of a step.
@@ -240,7 +244,8 @@ impl Trainer {
         }
         let average = options.ema.map(|decay| Average::new(decay, trained.iter().map(|t| &t.numbers[..])));
         let norms = Norms::default();
-        Ok(Trainer { program, options, trained, optimizer, average, norms, shared: None, blocks })
+        let (row_norms, shared) = (None, None);
+        Ok(Trainer { program, options, trained, optimizer, average, norms, row_norms, shared, blocks })
     }
 
     /// The memory that the program holds: beside it are the optimizer's state and the weights as 32-bit floats.
@@ -327,7 +332,6 @@ impl Trainer {
             }
             let [weight, first, second, average] = state;
             t.numbers = weight;
-            self.program.set_weight(t.id, &t.numbers);
             let Some((_, part)) = parts.next_if(|(weight, _)| *weight == i) else { continue };
             let own = |numbers: Vec<f32>| match numbers.is_empty() || part == (0..all) {
                 true => numbers,
@@ -340,6 +344,7 @@ impl Trainer {
         if let Some(average) = &mut self.average {
             average.restore(averages);
         }
+        self.put_weights()?;
         self.program.clear_gradients();
         Ok(())
     }
@@ -425,21 +430,21 @@ impl Trainer {
     /// # Errors
     /// When the norm or the rate is not a number, or the norm a spike: weights are as they were, gradients zero.
     pub fn update(&mut self, learning_rate: f32) -> Result<f32, TrainError> {
-        let norm = sum_of_squares(self.trained.iter().map(|t| self.program.gradient(t.id))).sqrt() as f32;
+        let norm = sum_of_squares(self.gradients().iter().map(|g| &**g)).sqrt() as f32;
         let scale = self.scale_for(norm, learning_rate).inspect_err(|_| self.program.clear_gradients())?;
-        let program = &self.program;
-        let updates = self.trained.iter_mut().map(|t| Update {
+        let (program, norms) = (&*self.program, self.row_norms.as_ref());
+        let all = self.trained.iter().enumerate();
+        let gradients: Vec<Cow<'_, [f32]>> = all.map(|it| dora::gradient(norms, program, it)).collect();
+        let updates = self.trained.iter_mut().zip(&gradients).map(|(t, gradients)| Update {
             parameters: &mut t.numbers,
-            gradients: program.gradient(t.id),
+            gradients,
             decays: t.decays,
         });
         self.optimizer.step(updates, learning_rate, scale)?;
         if let Some(average) = &mut self.average {
             average.add(self.trained.iter().map(|t| &t.numbers[..]));
         }
-        for t in &self.trained {
-            self.program.set_weight(t.id, &t.numbers);
-        }
+        self.put_weights()?;
         self.discard();
         Ok(norm)
     }
@@ -466,14 +471,14 @@ impl Trainer {
     }
 }
 
-/// The weights as they are now, in 32-bit floats.
+/// The weights as they are now, as a graph takes them, in 32-bit floats.
 impl Weights for Trainer {
     fn get(&self, name: &str) -> Result<Tensor<'_>, WeightError> {
-        let found = self.trained.iter().find(|t| t.name == name);
-        let t = found.ok_or_else(|| WeightError::Missing {
+        let found = self.trained.iter().enumerate().find(|(_, t)| t.name == name);
+        let (i, t) = found.ok_or_else(|| WeightError::Missing {
             name: name.to_owned(),
             hint: "it is not among the weights that are trained".to_owned(),
         })?;
-        Ok(Tensor::of_f32(&t.shape, &t.numbers))
+        Ok(Tensor::of_f32(&t.shape, &dora::programmed(self.row_norms.as_ref(), i, &t.numbers)))
     }
 }

@@ -158,15 +158,19 @@ fn an_adapter_changes_no_bit_either() {
     let place = Place::new();
     let config = place.config("shards = 2", "");
     place.finish(&config, "base", 1);
-    let mut config = place.config("shards = 2", "[adapter]\nrank = 4\n[optimizer]\nlearning-rate = 0.01\n");
-    config.model = autarky_train::config::ModelConfig {
-        from: Some(place.path("base/model.gguf")),
-        ..Default::default()
-    };
-    place.finish(&config, "one", 1);
-    place.finish(&config, "two", 2);
-    assert_eq!(place.found("one").0, place.found("two").0);
-    assert!(place.results("one") == place.results("two"));
+    for form in ["", "dora = true\n"] {
+        let more = format!("[adapter]\nrank = 4\n{form}[optimizer]\nlearning-rate = 0.01\nema = 0.9\n");
+        let mut config = place.config("shards = 2", &more);
+        config.model = autarky_train::config::ModelConfig {
+            from: Some(place.path("base/model.gguf")),
+            ..Default::default()
+        };
+        let [one, two] = [1, 2].map(|size| format!("{size}{}", form.len()));
+        place.finish(&config, &one, 1);
+        place.finish(&config, &two, 2);
+        assert_eq!(place.found(&one).0, place.found(&two).0);
+        assert!(place.results(&one) == place.results(&two));
+    }
 }
 
 #[test]

@@ -475,12 +475,62 @@ fn an_adapter_is_trained_beside_a_quantized_model_and_goes_on_where_it_was_stopp
     for (from, to, told) in [
         (r#""peft_type": "LORA""#, r#""peft_type": "IA3""#, "IA3"),
         (r#""bias": "none""#, r#""bias": "all""#, "biases"),
-        (r#""r": 4"#, r#""use_dora": true, "r": 4"#, "DoRA"),
+        (r#""use_dora": false"#, r#""use_dora": true"#, "lora_magnitude_vector"),
     ] {
         fs::write(other.join("adapter_config.json"), about.replace(from, to)).unwrap();
         assert!(refused(&other).contains(told), "{}", refused(&other));
     }
     assert!(refused(gguf).contains("general.type"), "{}", refused(gguf));
+}
+
+#[test]
+fn dora_goes_on_where_it_was_stopped_and_all_that_is_written_of_it_says_the_same() {
+    let place = Place::new();
+    let first = place.run(&place.config(""), "first", |_| false).unwrap();
+    let gguf = first.models.iter().find(|m| m.ends_with("model.gguf")).unwrap();
+    let options =
+        autarky_family::convert::Options { dtype: Some(autarky_quant::DType::Q8_0), ..Default::default() };
+    let quantized = place.path("q8.gguf");
+    autarky_family::convert(&Model::open(gguf).unwrap(), &quantized, &options, &mut |_| {}).unwrap();
+    let mut config =
+        place.config("[adapter]\nrank = 4\ndora = true\n[optimizer]\nlearning-rate = 0.01\nema = 0.5\n");
+    config.model = autarky_train::config::ModelConfig { from: Some(quantized.clone()), ..Default::default() };
+    let whole = place.run(&config, "whole", |_| false).unwrap();
+    place.run(&config, "parts", |step| step == 7).unwrap();
+    let parts = place.run(&config, "parts", |_| false).unwrap();
+    assert_eq!(place.losses("parts"), place.losses("whole"));
+    // llama.cpp's form cannot say it.
+    let names: Vec<&str> = whole.models.iter().map(|m| m.file_name().unwrap().to_str().unwrap()).collect();
+    assert_eq!(names, ["adapter", "model.gguf"]);
+    let bytes = |summary: &Summary| fs::read(summary.models[0].join("adapter_model.safetensors")).unwrap();
+    assert!(bytes(&whole) == bytes(&parts));
+    let file =
+        autarky_format::safetensors::File::open(whole.models[0].join("adapter_model.safetensors")).unwrap();
+    let module = "base_model.model.model.layers.0.mlp.down_proj";
+    let magnitude = file.require(&format!("{module}.lora_magnitude_vector")).unwrap();
+    assert_eq!(magnitude.shape, [64]);
+    // They were trained: no longer the norms of the model's rows.
+    let base = || Model::open(&quantized).unwrap();
+    let name = "blk.0.ffn_down.weight";
+    let w = base().weights().get(name).unwrap().to_f32(name).unwrap();
+    let norms: Vec<f32> = w.chunks(192).map(|row| row.iter().map(|x| x * x).sum::<f32>().sqrt()).collect();
+    let moved: f32 =
+        magnitude.f32s().unwrap().iter().zip(&norms).map(|(m, norm)| (m / norm - 1.0).abs()).sum();
+    assert!(moved / 64.0 > 1e-4, "{moved}");
+    let about = fs::read_to_string(whole.models[0].join("adapter_config.json")).unwrap();
+    assert!(about.contains(r#""use_dora": true"#), "{about}");
+
+    // Applied beside the model it says what the model with it says, for files in either order of rows.
+    let expected = logits(&Model::open(&whole.models[1]).unwrap());
+    let largest = expected.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+    let off =
+        |found: &[f32]| found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / largest;
+    let applied = off(&logits(&base().with_adapter(&whole.models[0]).unwrap()));
+    assert!(applied < 0.02, "{applied}");
+    let folder = Model::open(place.path("first/model")).unwrap();
+    let beside_floats = off(&logits(&folder.with_adapter(&whole.models[0]).unwrap()));
+    assert!(beside_floats < 0.05, "{beside_floats}");
+    assert!(off(&logits(&base())) > 0.05);
 }
 
 /// The logits of some tokens.

@@ -171,8 +171,14 @@ impl View {
             sizes.vocabulary
         ));
         if let Some(adapter) = &subject.adapter {
-            let rank = adapter.config.rank;
-            self.say(&format!("adapter    LoRA of rank {rank}, {} parameters", count(plan.parameters)));
+            let (rank, dora) = (adapter.config.rank, adapter.config.dora);
+            let kind = if dora { "DoRA" } else { "LoRA" };
+            self.say(&format!("adapter    {kind} of rank {rank}, {} parameters", count(plan.parameters)));
+            if dora {
+                self.say(
+                    "           written for PEFT only: llama.cpp's adapters have no place for its magnitudes",
+                );
+            }
         }
         let (data, units) = match plan.unit {
             Unit::Rows => ("tokens", ""),

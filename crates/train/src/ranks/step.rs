@@ -90,13 +90,13 @@ impl Trainer {
             if shards.len() == 1 {
                 return Ok((losses, None));
             }
-            let gradients: Vec<&[f32]> = self.trained.iter().map(|t| self.program.gradient(t.id)).collect();
+            let gradients = self.gradients();
             match sums.last_mut().filter(|_| i % 2 == 1) {
                 Some(sum) => {
                     let mut rest = &mut sum[..];
                     for gradients in gradients {
                         let (sum, later) = rest.split_at_mut(gradients.len());
-                        sum.iter_mut().zip(gradients).for_each(|(sum, x)| *sum += x);
+                        sum.iter_mut().zip(&*gradients).for_each(|(sum, x)| *sum += x);
                         rest = later;
                     }
                 }
@@ -137,7 +137,8 @@ impl Trainer {
             Some(all) if group.size() == 1 => all,
             Some(all) => share.sum(group, &[&all])?,
             None => {
-                let own: Vec<&[f32]> = self.trained.iter().map(|t| self.program.gradient(t.id)).collect();
+                let own = self.gradients();
+                let own: Vec<&[f32]> = own.iter().map(|gradients| &**gradients).collect();
                 share.sum(group, &own)?
             }
         };
@@ -158,9 +159,7 @@ impl Trainer {
         }
         let mut weights: Vec<&mut [f32]> = self.trained.iter_mut().map(|t| &mut t.numbers[..]).collect();
         share.spread(group, &mut weights)?;
-        for t in &self.trained {
-            self.program.set_weight(t.id, &t.numbers);
-        }
+        self.put_weights()?;
         Ok(norm)
     }
 

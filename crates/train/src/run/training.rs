@@ -64,6 +64,11 @@ impl<'a> Training<'a> {
                 Trainer::of(device, &adapter.graph, &weights, options, is_update)?
             }
         };
+        if let Some(adapter) = subject.adapter.as_ref().filter(|adapter| adapter.config.dora)
+            && let Some(model) = subject.stored()
+        {
+            trainer.with_magnitudes(model, adapter.config.scale())?;
+        }
         if self.shards > 1 {
             trainer.share(device, self.group.rank(), self.group.size())?;
         }
@@ -145,7 +150,7 @@ impl<'a> Training<'a> {
             self.save(&checkpoints, &mut trainer, step, &identity, listener)?;
         }
         if finished {
-            trainer.take_average(self.group).map_err(TrainError::from)?;
+            trainer.take_average(self.group)?;
         }
         let models = match finished && self.group.writes() {
             true => export::write(self.subject, trainer, config.training.precision, folder)?,
@@ -334,7 +339,7 @@ impl<'a> Training<'a> {
                 true => export::write_present(self.subject, trainer, precision, out),
                 false => Ok(()),
             };
-            trainer.with_average(self.group, write).map_err(TrainError::from)??;
+            trainer.with_average(self.group, write)??;
         }
         if !self.group.writes() {
             return Ok(());
