@@ -21,7 +21,7 @@ use crate::listen::Peer;
 use crate::log::{Line, Log};
 use crate::state::AppState;
 use crate::store::UnixTime;
-use crate::{anthropic, api, auth, conversations, health, ids, openai, openapi, page};
+use crate::{anthropic, api, auth, conversations, health, ids, openai, openapi, page, runs};
 
 /// How requests are let in.
 #[derive(Clone, Debug, Default)]
@@ -60,6 +60,7 @@ pub fn app(state: AppState, doors: Doors) -> Router {
         .route("/health", get(health::health))
         .route("/metrics", get(health::metrics))
         .merge(api::router())
+        .merge(runs::router())
         .merge(openai::router())
         .merge(conversations::routes())
         .merge(anthropic::router())

@@ -5,7 +5,7 @@
 //! reach · [`app`] all routes, and what is done for each request · [`listen`] connections · `body`, `fields` reading
 //! requests · `generation` from a request to parts of answers · `sse` events · [`openai`] and [`anthropic`] the APIs ·
 //! [`openapi`] their description · `embed` vectors of texts · [`health`] signs of life and counts · [`api`] what the page
-//! asks · [`conversations`] what it keeps · [`page`] the page itself · [`store`] what outlives the process · [`auth`] who
+//! asks · [`runs`] runs of training, which it draws · [`conversations`] what it keeps · [`page`] the page itself · [`store`] what outlives the process · [`auth`] who
 //! asks, and how much they may · [`tls`] HTTPS · [`log`] a line a request.
 
 #![cfg_attr(
@@ -33,6 +33,7 @@ pub mod openai;
 pub mod openapi;
 pub mod page;
 pub mod registry;
+pub mod runs;
 mod sse;
 pub mod state;
 pub mod store;

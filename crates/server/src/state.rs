@@ -9,6 +9,7 @@ use axum::extract::FromRef;
 use crate::health::STALLED;
 
 use crate::registry::Registry;
+use crate::runs::Runs;
 use crate::store::Store;
 
 /// What every handler can reach. Cloning is cheap.
@@ -16,6 +17,8 @@ use crate::store::Store;
 pub struct AppState {
     /// The models.
     pub registry: Arc<Registry>,
+    /// Runs of training; none unless given.
+    pub runs: Arc<Runs>,
     /// Keys, conversations and responses.
     pub store: Store,
     /// Bounds on what one request may ask for.
@@ -72,8 +75,14 @@ impl Default for RequestLimits {
 impl AppState {
     /// A state of these models with the usual bounds.
     pub fn new(registry: Arc<Registry>, store: Store, about: About) -> AppState {
-        let (limits, draining) = (RequestLimits::default(), Arc::default());
-        AppState { registry, store, limits, about: Arc::new(about), stalled: STALLED, draining }
+        let (limits, runs, draining) = (RequestLimits::default(), Arc::default(), Arc::default());
+        AppState { registry, runs, store, limits, about: Arc::new(about), stalled: STALLED, draining }
+    }
+
+    /// With these runs of training to show.
+    #[must_use]
+    pub fn with_runs(self, runs: Runs) -> AppState {
+        AppState { runs: Arc::new(runs), ..self }
     }
 
     /// Whether requests need an API key.

@@ -38,6 +38,10 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "FOLDER")]
     pub(crate) models: Option<PathBuf>,
 
+    /// Folder with runs of training for the page to show [default: ./runs]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) runs: Option<PathBuf>,
+
     /// Chat template for all models, in place of their own: chatml, or a file with one
     #[arg(long, value_name = "NAME|FILE")]
     pub(crate) chat_template: Option<String>,

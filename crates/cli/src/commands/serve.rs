@@ -12,6 +12,7 @@ use autarky_server::app::{Doors, app};
 use autarky_server::listen::{self, Encrypted, ListenOptions, Plain};
 use autarky_server::log::Log;
 use autarky_server::registry::{Registry, RegistryOptions};
+use autarky_server::runs::Runs;
 use autarky_server::state::{About, AppState};
 use autarky_server::tls::{self, TlsAcceptor};
 use tokio::net::TcpListener;
@@ -25,6 +26,9 @@ use loader::EngineLoader;
 
 /// Where models are looked for when no folder is named.
 const FOLDER: &str = "models";
+
+/// Where runs of training are looked for when no folder is named.
+const RUNS: &str = "runs";
 
 /// How often idle models are looked for.
 const LOOK: Duration = Duration::from_secs(5);
@@ -49,7 +53,7 @@ pub(super) fn run(args: &ServerArgs) -> Result<()> {
     drop(device);
     let registry = Registry::new(Box::new(EngineLoader::new(args)?), registry_options(args)?);
     let first = add_models(&registry, &args.model)?;
-    let state = AppState::new(Arc::clone(&registry), store, about);
+    let state = AppState::new(Arc::clone(&registry), store, about).with_runs(runs(args)?);
     let log = match args.doors.log {
         LogName::Off => Log::Off,
         LogName::Text => Log::Text,
@@ -82,6 +86,17 @@ fn registry_options(args: &ServerArgs) -> Result<RegistryOptions> {
         gib => gib.map(|gib| (gib * f64::from(1 << 30)) as u64),
     };
     Ok(RegistryOptions { folder, memory, idle: sharing.idle_unload.map(Duration::from_secs) })
+}
+
+fn runs(args: &ServerArgs) -> Result<Runs> {
+    match &args.runs {
+        Some(folder) if !folder.is_dir() => {
+            Err(Input(format!("--runs {}: no such folder", folder.display())).into())
+        }
+        Some(folder) => Ok(Runs::new(Some(folder.clone()))),
+        // It appears with the first run.
+        None => Ok(Runs::new(Some(PathBuf::from(RUNS)))),
+    }
 }
 
 /// Adds the models that were named and those of the folder; gives the one to load first.

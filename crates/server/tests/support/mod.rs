@@ -13,6 +13,7 @@ use autarky_graph::CacheDType;
 use autarky_server::app::Doors;
 use autarky_server::model::{LoadError, LoadedModel, Loader, ModelInfo};
 use autarky_server::registry::{Registry, RegistryOptions};
+use autarky_server::runs::Runs;
 use autarky_server::state::{About, AppState};
 use autarky_server::store::Store;
 use autarky_text::{Spec, Tokenizer};
@@ -77,6 +78,17 @@ pub fn with_store(store: Store) -> Router {
 /// As [`app`], behind these doors.
 pub fn with_doors(doors: Doors) -> Router {
     routed(Some(TEMPLATE), 64, Store::in_memory().unwrap(), doors)
+}
+
+/// A server that shows the runs of this folder, behind the usual doors and over this store.
+pub fn with_runs(folder: &Path, store: Store) -> Router {
+    let registry =
+        Registry::new(Box::new(Stories { template: None, waiting: 1 }), RegistryOptions::default());
+    let runs = Runs::new(Some(folder.to_owned()));
+    autarky_server::app::app(
+        AppState::new(registry, store, About::default()).with_runs(runs),
+        Doors::default(),
+    )
 }
 
 fn made(template: Option<&str>, waiting: usize, store: Store) -> Router {
