@@ -1,6 +1,6 @@
 // A server with the API of `autarky serve`, for working on the page and for its tests: nothing it says is true.
 //
-//   node dev/mock.mjs [--port 8080] [--empty] [--key SECRET] [--busy] [--pace 8]
+//   node dev/mock.mjs [--port 8080] [--empty] [--key SECRET] [--busy] [--runs] [--pace 8]
 import { createServer } from "node:http";
 import { readFile } from "node:fs/promises";
 import { extname, join, normalize } from "node:path";
@@ -8,6 +8,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
 import { ANSWER, CODE, SHORT } from "./answers.mjs";
+import * as training from "./runs.mjs";
 
 const PAGE = fileURLToPath(new URL("../../crates/server/page", import.meta.url));
 const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml" };
@@ -23,8 +24,8 @@ const MODELS = [
 
 /**
  * Starts a server on a free port, or on `port`.
- * @param {{port?: number, empty?: boolean, key?: string, busy?: boolean, pace?: number, ready?: Promise<void>}} options
- *   `empty`: without models. `busy`: the first request for an answer is refused. `pace`: milliseconds for each token.
+ * @param {{port?: number, empty?: boolean, key?: string, busy?: boolean, runs?: object[], pace?: number, ready?: Promise<void>}} options
+ *   `runs`: of training, as in `runs.mjs`. `empty`: without models. `busy`: the first request for an answer is refused. `pace`: milliseconds for each token.
  *   `ready`: the server says no more than its page before.
  */
 export async function startMock(options = {}) {
@@ -67,7 +68,7 @@ class Refusal extends Error {
 }
 
 async function handle(state, request, response) {
-  const { pathname } = new URL(request.url, "http://mock");
+  const { pathname, searchParams } = new URL(request.url, "http://mock");
   if (!pathname.startsWith("/api/") && !pathname.startsWith("/v1/")) return page(pathname, response);
   state.requests.push(`${request.method} ${pathname}`);
   await state.ready;
@@ -76,6 +77,8 @@ async function handle(state, request, response) {
   const route = `${request.method} ${pathname}`;
   const id = /^\/api\/conversations\/([^/]+)$/.exec(pathname)?.[1];
   if (id !== undefined) return send(response, 200, conversation(state, request.method, id, body));
+  const run = /^\/api\/runs\/([^/]+)$/.exec(pathname)?.[1];
+  if (run !== undefined) return send(response, 200, training.curve(findRun(state, decodeURIComponent(run)), Number(searchParams.get("after"))));
   switch (route) {
     case "GET /api/info":
       return send(response, 200, { version: "0.0.0-mock", models_folder: "/srv/models", needs_key: Boolean(state.key), device: "x86-64 AVX-512", threads: 8 });
@@ -100,6 +103,8 @@ async function handle(state, request, response) {
     case "DELETE /api/conversations":
       state.conversations.clear();
       return send(response, 200, {});
+    case "GET /api/runs":
+      return send(response, 200, { folder: "runs", runs: (state.runs ?? []).map(training.summary) });
     case "GET /api/stats":
       return send(response, 200, stats(state));
     case "POST /v1/chat/completions":
@@ -138,6 +143,12 @@ function find(state, id) {
   const model = state.models.find((model) => model.id === id);
   if (!model) throw new Refusal(404, `there is no model ${id}`);
   return model;
+}
+
+function findRun(state, name) {
+  const run = (state.runs ?? []).find((run) => run.name === name);
+  if (!run) throw new Refusal(404, `there is no run ${name}`);
+  return run;
 }
 
 function load(model) {
@@ -270,7 +281,8 @@ function answerTo(text) {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const { values } = parseArgs({ options: { port: { type: "string", default: "8080" }, empty: { type: "boolean" }, key: { type: "string" }, busy: { type: "boolean" }, pace: { type: "string", default: "8" } } });
-  const { url } = await startMock({ ...values, port: Number(values.port), pace: Number(values.pace) });
+  const { values } = parseArgs({ options: { port: { type: "string", default: "8080" }, empty: { type: "boolean" }, key: { type: "string" }, busy: { type: "boolean" }, runs: { type: "boolean" }, pace: { type: "string", default: "8" } } });
+  const runs = values.runs ? [{ name: "book", steps: 400, planned: 1000, floor: 3.2, going: true }, { name: "deeper", steps: 1000, planned: 1000, floor: 2.9, dropped: [17] }] : [];
+  const { url } = await startMock({ ...values, runs, port: Number(values.port), pace: Number(values.pace) });
   console.log(url);
 }

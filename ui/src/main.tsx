@@ -12,6 +12,7 @@ import "./styles/shell.css";
 import "./styles/chat.css";
 import "./styles/prose.css";
 import "./styles/pages.css";
+import "./styles/training.css";
 
 render(<App />, document.getElementById("app")!);
 void refreshModels();

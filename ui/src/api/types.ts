@@ -88,3 +88,59 @@ export interface Timings {
   prefill_tokens_per_second: number;
   decode_tokens_per_second: number;
 }
+
+/** A run of training. Losses are in nats a token, `written` is Unix seconds. */
+export interface Run {
+  name: string;
+  /** Steps that are done. */
+  steps: number;
+  /** Known from the first checkpoint on. */
+  planned: number | null;
+  loss: number | null;
+  held_out: number | null;
+  bits_per_byte: number | null;
+  reward: number | null;
+  tokens_per_second: number | null;
+  seconds_left: number | null;
+  /** Whether it seems to go on. */
+  going: boolean;
+  written: number | null;
+  /** Steps that changed nothing. */
+  dropped: number;
+  /** Lines of its file that could not be read. */
+  skipped: number;
+}
+
+/** A number that changes from step to step, thinned by the server. */
+export interface Series {
+  /** Steps of a bucket. */
+  width: number;
+  /** Step and value: the least and the greatest of each bucket, the first and the last of all. */
+  points: [number, number][];
+  /** First step, last step, and mean of each bucket. */
+  means: [number, number, number][];
+}
+
+export interface TwoSeries {
+  learned: Series;
+  held_out: Series;
+}
+
+export interface Sample {
+  step: number;
+  prompt: string;
+  text: string;
+}
+
+export interface Curve {
+  loss: Series;
+  held_out: Series;
+  learning_rate: Series;
+  tokens_per_second: Series;
+  /** Of runs that learn from preferences: the part of the pairs that are the right way round. */
+  accuracy: TwoSeries | null;
+  /** Of runs that learn from rewards. */
+  reward: TwoSeries | null;
+  samples: Sample[];
+  dropped_steps: number[];
+}

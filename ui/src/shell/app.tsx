@@ -7,6 +7,7 @@ import { ChatView } from "../chat/view";
 import { EngineView } from "../engine/view";
 import { ModelPicker } from "../models/picker";
 import { ModelsView } from "../models/view";
+import { TrainingView } from "../training/view";
 import { KeyDialog, Notices, Trouble } from "./banners";
 import { ConfirmDialog } from "./dialog";
 import { HelpDialog } from "./help";
@@ -19,7 +20,7 @@ import { Sidebar } from "./sidebar";
 export function App() {
   const { view } = route.value;
   const chat = view === "chat";
-  const title = chat ? current.value.title.value : view === "engine" ? "Engine" : "Models";
+  const title = chat ? current.value.title.value : { engine: "Engine", models: "Models", training: "Training" }[view];
   useEffect(() => {
     document.title = title === "New chat" ? "Autarky" : `${title} · Autarky`;
   }, [title]);
@@ -32,7 +33,7 @@ export function App() {
       <main inert={drawer.value && isNarrow()}>
         <Head chat={chat} />
         <Trouble />
-        {chat ? <ChatView /> : view === "engine" ? <EngineView /> : <ModelsView />}
+        {chat ? <ChatView /> : view === "engine" ? <EngineView /> : view === "training" ? <TrainingView /> : <ModelsView />}
       </main>
       {settings && <SettingsPanel />}
       <Notices />

@@ -42,6 +42,23 @@ export function seconds(n: number): string {
   return `${n < 10 ? n.toFixed(2) : n < 60 ? n.toFixed(1) : Math.round(n)} s`;
 }
 
+/** `45 s`, `12 min`, `3 h 20 min`, `2 d 5 h`: how long something takes, about. */
+export function duration(n: number): string {
+  const two = (size: number, unit: string, part: number, of: string) => {
+    const parts = Math.round(n / part);
+    const rest = parts % (size / part);
+    return `${Math.floor(parts / (size / part))} ${unit}${rest > 0 ? ` ${rest} ${of}` : ""}`;
+  };
+  if (n < 59.5) return `${Math.max(0, Math.round(n))} s`;
+  if (n < 3570) return `${Math.round(n / 60)} min`;
+  return n < 84_600 ? two(3600, "h", 60, "min") : two(86_400, "d", 3600, "h");
+}
+
+/** `just now`, `12 min ago`. */
+export function ago(seconds: number): string {
+  return seconds < 10 ? "just now" : `${duration(seconds)} ago`;
+}
+
 /** In which part of the list a time (Unix seconds) belongs. */
 export function dayOf(time: number, now = new Date()): string {
   const midnight = new Date(now.getFullYear(), now.getMonth(), now.getDate()).getTime() / 1000;

@@ -1,18 +1,21 @@
 // Which view the address asks for. Addresses live after `#`, so the server needs to know of one page only.
 import { signal } from "@preact/signals";
 
-export type Route = { view: "chat"; id: string | null } | { view: "engine" } | { view: "models" };
+export type Route = { view: "chat"; id: string | null } | { view: "engine" } | { view: "models" } | { view: "training"; run: string | null };
 
 function read(): Route {
-  const [view, id] = location.hash.replace(/^#\/?/, "").split("/");
+  const [view, name] = location.hash.replace(/^#\/?/, "").split("/");
+  const id = name ? decodeURIComponent(name) : null;
   if (view === "engine" || view === "models") return { view };
-  return { view: "chat", id: view === "chat" && id ? decodeURIComponent(id) : null };
+  if (view === "training") return { view, run: id };
+  return { view: "chat", id: view === "chat" ? id : null };
 }
 
 export const route = signal<Route>(read());
 
 /** The address of a view. */
 export function hrefOf(to: Route): string {
+  if (to.view === "training" && to.run !== null) return `#/training/${encodeURIComponent(to.run)}`;
   if (to.view !== "chat") return `#/${to.view}`;
   return to.id === null ? "#/" : `#/chat/${encodeURIComponent(to.id)}`;
 }

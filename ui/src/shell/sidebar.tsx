@@ -4,13 +4,14 @@ import { useState } from "preact/hooks";
 
 import type { Summary } from "../api/types";
 import { answering, current, exportAs, newChat, remove, removeAll, rename, summaries } from "../chat/library";
+import { runs } from "../training/runs";
 import { confirmFirst } from "./dialog";
 import { dayOf } from "./format";
 import { Icon, type IconName, Mark } from "./icons";
 import { keyName } from "./keys";
 import { drawer, focusComposer, helpOpen, toggleSidebar } from "./layout";
 import { Menu, MenuItem } from "./menu";
-import { hrefOf, route } from "./route";
+import { hrefOf, type Route, route } from "./route";
 import { type Theme, theme } from "./theme";
 
 /** So many conversations are listed at first. */
@@ -43,8 +44,9 @@ export function Sidebar() {
         New chat
         <kbd>{keyName("Ctrl")} K</kbd>
       </button>
-      <NavLink view="models" icon="cube" label="Models" />
-      <NavLink view="engine" icon="pulse" label="Engine" />
+      <NavLink to={{ view: "models" }} icon="cube" label="Models" />
+      <NavLink to={{ view: "engine" }} icon="pulse" label="Engine" />
+      {(runs.value?.length ?? 0) > 0 && <NavLink to={{ view: "training", run: null }} icon="chart" label="Training" />}
       <Conversations />
       <footer>
         <ThemeSwitch />
@@ -56,10 +58,10 @@ export function Sidebar() {
   );
 }
 
-function NavLink({ view, icon, label }: { view: "models" | "engine"; icon: IconName; label: string }) {
-  const here = route.value.view === view;
+function NavLink({ to, icon, label }: { to: Route; icon: IconName; label: string }) {
+  const here = route.value.view === to.view;
   return (
-    <a class="nav-item" href={hrefOf({ view })} aria-current={here ? "page" : undefined} onClick={() => (drawer.value = false)}>
+    <a class="nav-item" href={hrefOf(to)} aria-current={here ? "page" : undefined} onClick={() => (drawer.value = false)}>
       <Icon name={icon} />
       {label}
     </a>
