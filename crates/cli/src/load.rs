@@ -113,7 +113,7 @@ pub(crate) fn context(model: &Model, asked: Option<usize>) -> Result<usize, Usag
 /// Bytes that a device will hold of the model's weights.
 pub(crate) fn weight_bytes(model: &Model, device: DeviceName) -> u64 {
     match device {
-        DeviceName::Cpu => model.dtypes().iter().map(|t| t.bytes).sum(),
+        DeviceName::Cpu => model.dtypes().iter().map(|t| t.bytes).sum::<u64>() + model.adapter_bytes(),
         DeviceName::Reference => 4 * model.graph().parameters(),
     }
 }

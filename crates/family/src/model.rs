@@ -195,7 +195,12 @@ impl Model {
         self.checkpoint.source.file_bytes()
     }
 
-    /// The data types of its weights, the one with most bytes first.
+    /// Bytes of what an adapter adds to its weights.
+    pub fn adapter_bytes(&self) -> u64 {
+        self.checkpoint.updates.values().map(|update| update.bytes() as u64).sum()
+    }
+
+    /// The data types of its weights, an adapter's apart, the one with most bytes first.
     pub fn dtypes(&self) -> &[TypeUse] {
         &self.dtypes
     }

@@ -144,7 +144,7 @@ impl From<ModelError> for ApiError {
                 let error = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message).code("memory");
                 ApiError { retry_after: Some(Duration::from_secs(10)), ..error }
             }
-            ModelError::Path(_) => ApiError::invalid(message),
+            ModelError::Path(_) | ModelError::Adapter { .. } => ApiError::invalid(message),
         }
     }
 }

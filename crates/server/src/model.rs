@@ -1,11 +1,20 @@
-//! A model that is being served, and what makes one from a path.
+//! A model that is being served, and what makes one from its files.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use autarky_engine::service::Service;
 use autarky_engine::{ConstraintError, ConstraintVocabulary};
 use autarky_text::{ChatFormat, Tokenizer};
+
+/// What a model is made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelFiles {
+    /// Its file or folder.
+    pub path: PathBuf,
+    /// An adapter that is applied to it: a GGUF file, or a folder that PEFT wrote.
+    pub adapter: Option<PathBuf>,
+}
 
 /// What can be said of a model without loading it.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,17 +83,17 @@ impl LoadedModel {
 #[error("{0}")]
 pub struct LoadError(pub String);
 
-/// Makes models from paths: the part of serving that knows devices and files.
+/// Makes models from files: the part of serving that knows devices and what is in files.
 pub trait Loader: Send + Sync {
-    /// Reads what can be said of the model at `path` without loading it.
+    /// Reads what can be said of the model of these files without loading it.
     ///
     /// # Errors
-    /// When there is no model, or none that runs here.
-    fn inspect(&self, path: &Path) -> Result<ModelInfo, LoadError>;
+    /// When there is no model, none that runs here, or the adapter is not one for it.
+    fn inspect(&self, files: &ModelFiles) -> Result<ModelInfo, LoadError>;
 
     /// Loads it. `progress` hears the part that is done, from 0 to 1.
     ///
     /// # Errors
     /// As [`Loader::inspect`], and when the memory for it is not there.
-    fn load(&self, path: &Path, progress: &(dyn Fn(f32) + Sync)) -> Result<LoadedModel, LoadError>;
+    fn load(&self, files: &ModelFiles, progress: &(dyn Fn(f32) + Sync)) -> Result<LoadedModel, LoadError>;
 }

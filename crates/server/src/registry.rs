@@ -1,5 +1,7 @@
 //! Which models there are, and which of them are in memory: loaded when somebody asks, unloaded when nobody does.
 
+mod adapters;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,7 +14,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::folder;
-use crate::model::{LoadedModel, Loader, ModelInfo};
+use crate::model::{LoadError, LoadedModel, Loader, ModelFiles, ModelInfo};
 use crate::sync::lock;
 
 /// What a registry may hold.
@@ -58,6 +60,14 @@ pub enum ModelError {
     /// A path that may not be added.
     #[error("{0}")]
     Path(String),
+    /// An adapter that cannot be served, or is none.
+    #[error("the adapter `{name}`: {reason}")]
+    Adapter {
+        /// Its name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
 }
 
 fn human(bytes: u64) -> String {
@@ -104,7 +114,9 @@ enum State {
 }
 
 struct Entry {
-    path: PathBuf,
+    files: ModelFiles,
+    /// Of an adapter, the name of the model that it is applied to.
+    parent: Option<String>,
     info: ModelInfo,
     state: watch::Sender<State>,
     /// Thousandths that are loaded.
@@ -119,8 +131,10 @@ struct Entry {
 pub struct ModelStatus {
     /// Its name in requests.
     pub id: String,
-    /// Its file or folder.
+    /// Its file or folder; of an adapter, the adapter's.
     pub path: String,
+    /// Of an adapter, the name of the model that it is applied to.
+    pub parent: Option<String>,
     /// Its family.
     pub family: String,
     /// Numbers in its weights.
@@ -144,6 +158,8 @@ pub struct Registry {
     loader: Box<dyn Loader>,
     options: RegistryOptions,
     entries: Mutex<BTreeMap<String, Arc<Entry>>>,
+    /// Entries that others took the place of, for as long as somebody has a lease of their models.
+    retired: Mutex<Vec<Weak<Entry>>>,
     /// Held while a model is chosen to be loaded or unloaded, so that two loads do not count the same free memory.
     deciding: Mutex<()>,
 }
@@ -151,7 +167,8 @@ pub struct Registry {
 impl Registry {
     /// A registry without models.
     pub fn new(loader: Box<dyn Loader>, options: RegistryOptions) -> Arc<Registry> {
-        Arc::new(Registry { loader, options, entries: Mutex::default(), deciding: Mutex::new(()) })
+        let (entries, retired, deciding) = (Mutex::default(), Mutex::default(), Mutex::new(()));
+        Arc::new(Registry { loader, options, entries, retired, deciding })
     }
 
     /// What it may hold.
@@ -167,13 +184,17 @@ impl Registry {
     pub fn add(&self, path: &Path) -> Result<String, ModelError> {
         let path = path.canonicalize().map_err(|e| ModelError::Path(format!("{}: {e}", path.display())))?;
         let taken = |entries: &BTreeMap<String, Arc<Entry>>| {
-            entries.iter().find(|(_, e)| e.path == path).map(|(name, _)| name.clone())
+            entries
+                .iter()
+                .find(|(_, e)| e.files.path == path && e.parent.is_none())
+                .map(|(name, _)| name.clone())
         };
         if let Some(name) = taken(&lock(&self.entries)) {
             return Ok(name);
         }
-        let info = self.loader.inspect(&path).map_err(|e| ModelError::Path(e.to_string()))?;
         let stem = folder::name_of(&path);
+        let entry = self.inspect(ModelFiles { path, adapter: None }, None);
+        let entry = entry.map_err(|e| ModelError::Path(e.to_string()))?;
         let mut entries = lock(&self.entries);
         let mut name = stem.clone();
         let mut number = 2;
@@ -181,16 +202,21 @@ impl Registry {
             name = format!("{stem}-{number}");
             number += 1;
         }
-        let entry = Entry {
-            path,
-            info,
+        entries.insert(name.clone(), Arc::new(entry));
+        Ok(name)
+    }
+
+    /// The entry of a model that is not loaded yet.
+    fn inspect(&self, files: ModelFiles, parent: Option<String>) -> Result<Entry, LoadError> {
+        Ok(Entry {
+            info: self.loader.inspect(&files)?,
+            files,
+            parent,
             state: watch::Sender::new(State::Unloaded),
             progress: AtomicU32::new(0),
             used: Mutex::new(Instant::now()),
             leaving: Mutex::default(),
-        };
-        entries.insert(name.clone(), Arc::new(entry));
-        Ok(name)
+        })
     }
 
     /// Adds a file or folder within the models folder, named relative to it or in full.
@@ -230,8 +256,9 @@ impl Registry {
                 State::Failed(reason) => ("failed", 0.0, Some(reason)),
             };
             let ModelInfo { family, parameters, bytes, context, chat, .. } = entry.info.clone();
-            let path = entry.path.display().to_string();
-            ModelStatus { id, path, family, parameters, bytes, context, state, progress, error, chat }
+            let path = entry.files.adapter.as_ref().unwrap_or(&entry.files.path).display().to_string();
+            let parent = entry.parent.clone();
+            ModelStatus { id, path, parent, family, parameters, bytes, context, state, progress, error, chat }
         };
         entries.into_iter().map(status).collect()
     }
@@ -268,7 +295,7 @@ impl Registry {
     /// # Errors
     /// When there is none, it cannot be loaded, or the memory is taken by models in use.
     pub async fn get(self: &Arc<Self>, name: &str) -> Result<Lease, ModelError> {
-        let entry = self.entry(name)?;
+        let mut entry = self.entry(name)?;
         let mut states = entry.state.subscribe();
         let mut tried = false;
         loop {
@@ -284,7 +311,9 @@ impl Registry {
                     return Err(ModelError::Failed { name: name.to_owned(), reason });
                 }
                 State::Unloaded | State::Ready(_) | State::Failed(_) => {
-                    self.load(name)?;
+                    // What was unloaded may have been replaced.
+                    entry = self.begin(name)?;
+                    states = entry.state.subscribe();
                     tried = true;
                     continue;
                 }
@@ -302,11 +331,16 @@ impl Registry {
     /// # Errors
     /// When there is none of that name, or the memory is taken by models in use.
     pub fn load(self: &Arc<Self>, name: &str) -> Result<(), ModelError> {
-        let entry = self.entry(name)?;
+        self.begin(name).map(drop)
+    }
+
+    /// Begins to load a model, as [`Registry::load`], and gives its entry.
+    fn begin(self: &Arc<Self>, name: &str) -> Result<Arc<Entry>, ModelError> {
         let deciding = lock(&self.deciding);
+        let entry = self.entry(name)?;
         match &*entry.state.borrow() {
-            State::Loading => return Ok(()),
-            State::Ready(model) if model.service.is_alive() => return Ok(()),
+            State::Loading => return Ok(Arc::clone(&entry)),
+            State::Ready(model) if model.service.is_alive() => return Ok(Arc::clone(&entry)),
             _ => {}
         }
         self.make_room(name, entry.info.memory)?;
@@ -319,7 +353,7 @@ impl Registry {
             let progress = |part: f32| {
                 theirs.progress.store((part.clamp(0.0, 1.0) * 1000.0) as u32, Ordering::Relaxed);
             };
-            let state = match registry.loader.load(&theirs.path, &progress) {
+            let state = match registry.loader.load(&theirs.files, &progress) {
                 Ok(model) => State::Ready(Arc::new(model)),
                 Err(error) => State::Failed(error.to_string()),
             };
@@ -329,7 +363,7 @@ impl Registry {
         if let Err(error) = thread::Builder::new().name("load".to_owned()).spawn(load) {
             entry.state.send_replace(State::Failed(format!("no thread to load it: {error}")));
         }
-        Ok(())
+        Ok(entry)
     }
 
     /// Unloads a model when its last request is done. Says whether it was loaded.
@@ -371,7 +405,10 @@ impl Registry {
 
     /// Bytes that models may still take.
     fn left(&self) -> u64 {
-        let used: u64 = lock(&self.entries).values().map(|e| e.info.memory * e.copies()).sum();
+        let of = |entry: &Entry| entry.info.memory * entry.copies();
+        let used: u64 = lock(&self.entries).values().map(|e| of(e)).sum();
+        let retired: u64 = lock(&self.retired).iter().filter_map(Weak::upgrade).map(|e| of(&e)).sum();
+        let used = used + retired;
         match self.options.memory {
             Some(most) => most.saturating_sub(used),
             None => autarky_engine::memory::available().map_or(u64::MAX, |a| a.bytes - a.bytes / 32),

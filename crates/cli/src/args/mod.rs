@@ -23,7 +23,7 @@ pub(crate) use plan::{
 };
 pub(crate) use sampling::{SamplingArgs, SpeculateName};
 pub(crate) use search::{ByName, FitArgs, ServeArgs, TrainArgs, format};
-pub(crate) use serve::{KeysArgs, KeysCommand, KeysCreateArgs, LogName, ServerArgs};
+pub(crate) use serve::{KeysArgs, KeysCommand, KeysCreateArgs, LogName, NamedAdapter, ServerArgs};
 pub(crate) use train::TrainingArgs;
 
 use crate::commands::Mix;

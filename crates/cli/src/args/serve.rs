@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use autarky_engine::service::ServiceOptions;
 use autarky_server::store::Store;
@@ -26,6 +27,7 @@ pub(crate) enum LogName {
 Examples:
   autarky serve                                   the models in ./models, on http://127.0.0.1:8080
   autarky serve qwen3-4b-q4_k.gguf --context 16384 --parallel 8
+  autarky serve model.gguf --adapter mine=runs/chats/adapter
   autarky serve --models /data/models --idle-unload 600 --memory-gib 48
 
 Applications that speak OpenAI's or Anthropic's API change one URL:
@@ -41,6 +43,11 @@ pub(crate) struct ServerArgs {
     /// Folder with runs of training for the page to show [default: ./runs]
     #[arg(long, value_name = "FOLDER")]
     pub(crate) runs: Option<PathBuf>,
+
+    /// A LoRA adapter: the first MODEL is served with it, too, as a model called NAME. A folder that PEFT wrote, or a GGUF
+    /// file. May be given several times
+    #[arg(long, value_name = "NAME=PATH")]
+    pub(crate) adapter: Vec<NamedAdapter>,
 
     /// Chat template for all models, in place of their own: chatml, or a file with one
     #[arg(long, value_name = "NAME|FILE")]
@@ -65,6 +72,26 @@ pub(crate) struct ServerArgs {
 
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
+}
+
+/// An adapter and what it is called: `NAME=PATH`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NamedAdapter {
+    pub(crate) name: String,
+    pub(crate) path: PathBuf,
+}
+
+impl FromStr for NamedAdapter {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<NamedAdapter, &'static str> {
+        match text.split_once('=') {
+            Some((name, path)) if !name.is_empty() && !path.is_empty() => {
+                Ok(NamedAdapter { name: name.to_owned(), path: PathBuf::from(path) })
+            }
+            _ => Err("an adapter is given as NAME=PATH, such as mine=runs/chats/adapter"),
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -18,7 +18,7 @@ use autarky_server::tls::{self, TlsAcceptor};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::args::{LogName, ServerArgs};
+use crate::args::{LogName, NamedAdapter, ServerArgs};
 use crate::exit::{Input, Usage};
 use crate::load;
 use crate::terminal::{Style, say, warn};
@@ -53,6 +53,7 @@ pub(super) fn run(args: &ServerArgs) -> Result<()> {
     drop(device);
     let registry = Registry::new(Box::new(EngineLoader::new(args)?), registry_options(args)?);
     let first = add_models(&registry, &args.model)?;
+    add_adapters(&registry, &args.adapter, first.as_deref().filter(|_| !args.model.is_empty()))?;
     let state = AppState::new(Arc::clone(&registry), store, about).with_runs(runs(args)?);
     let log = match args.doors.log {
         LogName::Off => Log::Off,
@@ -111,6 +112,15 @@ fn add_models(registry: &Registry, named: &[PathBuf]) -> Result<Option<String>> 
     }
     // What lies in the folder and was not named is loaded when asked for, unless it is all there is.
     Ok(first.or_else(|| registry.names().into_iter().next()))
+}
+
+/// Adds the adapters that were named, beside `base` or the only model.
+fn add_adapters(registry: &Registry, named: &[NamedAdapter], base: Option<&str>) -> Result<()> {
+    for NamedAdapter { name, path } in named {
+        let added = registry.add_adapter(name, base, path);
+        added.map_err(|e| Input(format!("--adapter {name}={}: {e}", path.display())))?;
+    }
+    Ok(())
 }
 
 async fn serve(

@@ -26,6 +26,8 @@ fn openai(model: &ModelStatus) -> Value {
         "created": begun(),
         "owned_by": "autarky",
         "context_length": model.context,
+        // As vLLM tells it: of an adapter, the model that it is applied to.
+        "parent": model.parent,
     })
 }
 

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use autarky_cpu::{Cpu, CpuOptions};
 use autarky_engine::service::{Service, ServiceOptions};
 use autarky_engine::{Engine, Options};
-use autarky_family::Model;
+use autarky_family::{AdapterSpec, Model, Update, export_adapter_gguf};
 use autarky_graph::CacheDType;
 use autarky_server::app::Doors;
-use autarky_server::model::{LoadError, LoadedModel, Loader, ModelInfo};
+use autarky_server::model::{LoadError, LoadedModel, Loader, ModelFiles, ModelInfo};
 use autarky_server::registry::{Registry, RegistryOptions};
 use autarky_server::runs::Runs;
 use autarky_server::state::{About, AppState};
@@ -36,13 +36,14 @@ struct Stories {
 }
 
 impl Loader for Stories {
-    fn inspect(&self, _path: &Path) -> Result<ModelInfo, LoadError> {
+    fn inspect(&self, files: &ModelFiles) -> Result<ModelInfo, LoadError> {
+        open(files)?;
         let (family, chat) = ("llama".to_owned(), self.template.is_some());
         Ok(ModelInfo { family, parameters: 260_000, bytes: 1 << 20, context: CONTEXT, chat, memory: MEMORY })
     }
 
-    fn load(&self, path: &Path, _progress: &(dyn Fn(f32) + Sync)) -> Result<LoadedModel, LoadError> {
-        let model = Model::open(path).expect("in the tree");
+    fn load(&self, files: &ModelFiles, _progress: &(dyn Fn(f32) + Sync)) -> Result<LoadedModel, LoadError> {
+        let model = open(files)?;
         let spec = Spec::from_gguf(model.source().metadata().expect("a GGUF file")).expect("it is good");
         let spec = Spec { chat_template: self.template.clone(), ..spec };
         let tokenizer = Arc::new(Tokenizer::new(&spec).expect("it is good"));
@@ -53,8 +54,33 @@ impl Loader for Stories {
         let engine = Engine::new(&cpu, model.graph().clone(), model.weights(), options).expect("it fits");
         let options = ServiceOptions { sequences: 8, waiting: self.waiting, beside: 128 };
         let service = Service::start(engine, Arc::clone(&tokenizer), options).expect("a thread");
-        Ok(LoadedModel::new(service, tokenizer, self.inspect(path)?, "cpu".to_owned()))
+        Ok(LoadedModel::new(service, tokenizer, self.inspect(files)?, "cpu".to_owned()))
     }
+}
+
+fn open(files: &ModelFiles) -> Result<Model, LoadError> {
+    let model = Model::open(&files.path).map_err(|e| LoadError(e.to_string()))?;
+    match &files.adapter {
+        None => Ok(model),
+        Some(adapter) => model.with_adapter(adapter).map_err(|e| LoadError(e.to_string())),
+    }
+}
+
+/// Writes an adapter for the model: updates of rank 1 beside the last products of its layers, `strength` of their like.
+/// One without strength changes nothing.
+pub fn adapter(file: &Path, strength: f32) {
+    let model = Model::open(path()).expect("in the tree");
+    let weights = model.graph().weights().iter().filter(|w| w.name.ends_with("ffn_down.weight"));
+    let updates: Vec<Update> = weights
+        .map(|w| {
+            let ends = |n: usize| (0..n).map(|i| (i % 5) as f32 - 2.0).collect::<Vec<_>>();
+            let up = ends(w.shape[0]).iter().map(|x| strength * x).collect();
+            Update { weight: w.name.clone(), down: ends(w.shape[1]), up }
+        })
+        .collect();
+    assert!(!updates.is_empty());
+    let about = AdapterSpec { rank: 1, alpha: 1.0, rank_stabilized: false, base: MODEL.to_owned() };
+    export_adapter_gguf(model.config(), &about, &updates, file).expect("it can be written");
 }
 
 /// Positions of a sequence.
@@ -109,6 +135,12 @@ pub fn path() -> PathBuf {
 
 /// What a model takes of a registry's memory in tests.
 pub const MEMORY: u64 = 1 << 20;
+
+/// A server over these models.
+pub fn over(registry: Arc<Registry>) -> Router {
+    let state = AppState::new(registry, Store::in_memory().unwrap(), About::default());
+    autarky_server::app::app(state, Doors::default())
+}
 
 /// A registry of copies of the model in `folder`, by these names.
 pub fn registry(folder: &Path, names: &[&str], options: RegistryOptions) -> Arc<Registry> {

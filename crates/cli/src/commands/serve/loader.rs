@@ -10,7 +10,7 @@ use autarky_engine::service::{Service, ServiceOptions};
 use autarky_engine::{Options, Speculation, memory};
 use autarky_family::Model;
 use autarky_graph::{BLOCK, CacheDType};
-use autarky_server::model::{LoadError, LoadedModel, Loader, ModelInfo};
+use autarky_server::model::{LoadError, LoadedModel, Loader, ModelFiles, ModelInfo};
 use autarky_text::ChatTemplate;
 
 use crate::args::{DeviceArgs, ServerArgs};
@@ -92,8 +92,8 @@ impl EngineLoader {
         })
     }
 
-    fn make(&self, path: &Path, progress: &(dyn Fn(f32) + Sync)) -> Result<LoadedModel> {
-        let model = Model::open(path)?;
+    fn make(&self, files: &ModelFiles, progress: &(dyn Fn(f32) + Sync)) -> Result<LoadedModel> {
+        let model = open(files)?;
         let info = self.info(&model)?;
         let tokenizer = Arc::new(match &self.chat_template {
             Some(template) => load::tokenizer_with(&model, template.clone())?,
@@ -116,18 +116,26 @@ fn affordable(model: &Model, cache: CacheDType) -> usize {
     usize::try_from(positions).unwrap_or(usize::MAX) / BLOCK * BLOCK
 }
 
+fn open(files: &ModelFiles) -> Result<Model> {
+    let model = Model::open(&files.path)?;
+    match &files.adapter {
+        None => Ok(model),
+        Some(adapter) => Ok(model.with_adapter(adapter)?),
+    }
+}
+
 /// All causes in one line.
 fn told(error: &anyhow::Error) -> LoadError {
     LoadError(format!("{error:#}"))
 }
 
 impl Loader for EngineLoader {
-    fn inspect(&self, path: &Path) -> Result<ModelInfo, LoadError> {
-        let inspect = || self.info(&Model::open(path)?);
+    fn inspect(&self, files: &ModelFiles) -> Result<ModelInfo, LoadError> {
+        let inspect = || self.info(&open(files)?);
         inspect().map_err(|e| told(&e))
     }
 
-    fn load(&self, path: &Path, progress: &(dyn Fn(f32) + Sync)) -> Result<LoadedModel, LoadError> {
-        self.make(path, progress).map_err(|e| told(&e))
+    fn load(&self, files: &ModelFiles, progress: &(dyn Fn(f32) + Sync)) -> Result<LoadedModel, LoadError> {
+        self.make(files, progress).map_err(|e| told(&e))
     }
 }
