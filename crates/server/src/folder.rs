@@ -1,4 +1,4 @@
-//! The models folder: what lies in it, and nothing outside of it.
+//! Folders whose files may be named in requests: the models in one, and nothing outside of it.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -88,11 +88,11 @@ pub fn within(folder: &Path, path: &str) -> Result<PathBuf, String> {
     let shown: String = path.chars().take(200).collect();
     let asked = Path::new(path);
     let outside =
-        || format!("`{shown}` lies outside of the models folder {}; move or link it there", folder.display());
+        || format!("`{shown}` lies outside of the folder {}; move or link it there", folder.display());
     if asked.components().any(|c| matches!(c, Component::ParentDir)) {
         return Err(outside());
     }
-    let folder = folder.canonicalize().map_err(|e| format!("the models folder {}: {e}", folder.display()))?;
+    let folder = folder.canonicalize().map_err(|e| format!("the folder {}: {e}", folder.display()))?;
     let full = folder.join(asked);
     // A link within the folder may lead elsewhere: whoever can write there decides that.
     if !full.starts_with(&folder) {
@@ -100,7 +100,7 @@ pub fn within(folder: &Path, path: &str) -> Result<PathBuf, String> {
     }
     match full.exists() {
         true => Ok(full),
-        false => Err(format!("there is no `{shown}` in the models folder {}", folder.display())),
+        false => Err(format!("there is no `{shown}` in the folder {}", folder.display())),
     }
 }
 

@@ -22,6 +22,8 @@ use crate::sync::lock;
 pub struct RegistryOptions {
     /// The folder whose files may be added and loaded by name.
     pub folder: Option<PathBuf>,
+    /// The folder whose adapters may be added by name; `None`: that of the models.
+    pub adapters: Option<PathBuf>,
     /// Bytes that loaded models may take together; `None`: what the machine has free.
     pub memory: Option<u64>,
     /// A model that nobody asked for so long is unloaded; `None`: never.

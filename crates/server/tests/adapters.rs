@@ -7,7 +7,7 @@ use std::sync::Arc;
 use autarky_server::registry::{ModelError, Registry, RegistryOptions};
 use axum::Router;
 use serde_json::{Value, json};
-use support::{MEMORY, adapter, ask, get, over, registry};
+use support::{MEMORY, adapter, ask, get, over, post, registry};
 use tempfile::TempDir;
 
 /// What a model says.
@@ -103,4 +103,64 @@ async fn whoever_has_the_old_one_goes_on_with_it_and_it_counts_until_then() {
     assert!(matches!(models.get("a").await.err(), Some(ModelError::Memory { .. })));
     drop(lease);
     models.get("a").await.unwrap();
+}
+
+#[tokio::test]
+async fn adapters_come_go_and_are_replaced_while_the_server_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_models, registry) = place_within(folder.path());
+    let app = over(registry);
+    let load = |path: &str| json!({"lora_name": "mine", "lora_path": path});
+    let base = says(&app, "a").await;
+    let model = ask(&app, "/v1/load_lora_adapter", load("one.lora")).await;
+    assert_eq!((&model["id"], &model["parent"]), (&json!("mine"), &json!("a")));
+    let one = says(&app, "mine").await;
+    assert_ne!(one, base);
+
+    // An answer that has begun.
+    let request = axum::http::Request::post("/v1/completions").header("content-type", "application/json");
+    let body = json!({"model": "mine", "prompt": "Once upon a time", "temperature": 0, "max_tokens": 24, "stream": true});
+    let request = request.body(axum::body::Body::from(body.to_string())).unwrap();
+    let begun = tower::ServiceExt::oneshot(app.clone(), request).await.unwrap();
+    let full = folder.path().join("none.lora");
+    ask(&app, "/v1/load_lora_adapter", load(full.to_str().unwrap())).await;
+    assert_eq!(says(&app, "mine").await, base, "the next request has the new one");
+    let chunks = support::read(begun).await.chunks();
+    let text: String = chunks.iter().filter_map(|c| c["choices"][0]["text"].as_str()).collect();
+    assert_eq!(text, one, "the one under way ends as it began");
+
+    let gone = ask(&app, "/v1/unload_lora_adapter", json!({"lora_name": "mine"})).await;
+    assert_eq!(gone["deleted"], json!(true));
+    assert_eq!(post(&app, "/v1/completions", story("mine")).await.status, 404);
+    assert_eq!(post(&app, "/v1/unload_lora_adapter", json!({"lora_name": "mine"})).await.status, 404);
+    assert_eq!(post(&app, "/v1/unload_lora_adapter", json!({"lora_name": "a"})).await.status, 400);
+}
+
+#[tokio::test]
+async fn only_what_lies_in_the_folder_of_adapters_can_be_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let (models, registry) = place_within(folder.path());
+    let app = over(registry);
+    let outside = models.path().join("one.lora");
+    for path in [outside.to_str().unwrap(), "../one.lora", "absent.lora"] {
+        let answered =
+            post(&app, "/v1/load_lora_adapter", json!({"lora_name": "mine", "lora_path": path})).await;
+        assert_eq!(answered.status, 400, "{answered:?}");
+        assert!(answered.text.contains("the folder"), "{}", answered.text);
+    }
+    // Without a folder nothing can be named.
+    let (_place, registry) = place(RegistryOptions::default());
+    let body = json!({"lora_name": "mine", "lora_path": outside});
+    let answered = post(&over(registry), "/v1/load_lora_adapter", body).await;
+    assert!(answered.status == 400 && answered.text.contains("--adapters"), "{answered:?}");
+}
+
+/// As [`place`], with `adapters` as the folder of adapters, where the same lie.
+fn place_within(adapters: &std::path::Path) -> (TempDir, Arc<Registry>) {
+    let options = RegistryOptions { adapters: Some(adapters.to_owned()), ..RegistryOptions::default() };
+    let (folder, models) = place(options);
+    for name in ["one.lora", "other.lora", "none.lora"] {
+        std::fs::copy(folder.path().join(name), adapters.join(name)).unwrap();
+    }
+    (folder, models)
 }

@@ -49,6 +49,11 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "NAME=PATH")]
     pub(crate) adapter: Vec<NamedAdapter>,
 
+    /// Folder whose adapters can be loaded while the server runs (POST /v1/load_lora_adapter) [default: the folder of
+    /// models]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) adapters: Option<PathBuf>,
+
     /// Chat template for all models, in place of their own: chatml, or a file with one
     #[arg(long, value_name = "NAME|FILE")]
     pub(crate) chat_template: Option<String>,

@@ -79,6 +79,9 @@ fn registry_options(args: &ServerArgs) -> Result<RegistryOptions> {
         Some(folder) => Some(folder.clone()),
         None => Some(PathBuf::from(FOLDER)).filter(|f| f.is_dir()),
     };
+    if let Some(folder) = args.adapters.as_ref().filter(|folder| !folder.is_dir()) {
+        return Err(Input(format!("--adapters {}: no such folder", folder.display())).into());
+    }
     let sharing = &args.sharing;
     let memory = match sharing.memory_gib {
         Some(gib) if !(gib.is_finite() && gib > 0.0) => {
@@ -86,7 +89,8 @@ fn registry_options(args: &ServerArgs) -> Result<RegistryOptions> {
         }
         gib => gib.map(|gib| (gib * f64::from(1 << 30)) as u64),
     };
-    Ok(RegistryOptions { folder, memory, idle: sharing.idle_unload.map(Duration::from_secs) })
+    let idle = sharing.idle_unload.map(Duration::from_secs);
+    Ok(RegistryOptions { folder, adapters: args.adapters.clone(), memory, idle })
 }
 
 fn runs(args: &ServerArgs) -> Result<Runs> {

@@ -4,6 +4,7 @@
 //! misspelt name would silently change what is asked, and ignores unknown fields deeper within, which clients send back
 //! from earlier answers. Parameters that have no meaning here, such as `service_tier`, are accepted.
 
+mod adapters;
 mod chat;
 mod completions;
 mod embeddings;
@@ -24,6 +25,8 @@ pub fn router() -> Router<AppState> {
     Router::new()
         .route("/v1/models", get(models::list))
         .route("/v1/models/{id}", get(models::get))
+        .route("/v1/load_lora_adapter", post(adapters::load))
+        .route("/v1/unload_lora_adapter", post(adapters::unload))
         .route("/v1/chat/completions", post(chat::complete))
         .route("/v1/completions", post(completions::complete))
         .route("/v1/embeddings", post(embeddings::embeddings))

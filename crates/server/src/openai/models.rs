@@ -19,7 +19,7 @@ fn begun() -> u64 {
     *BEGUN.get_or_init(|| UnixTime::now().seconds())
 }
 
-fn openai(model: &ModelStatus) -> Value {
+pub(super) fn openai(model: &ModelStatus) -> Value {
     json!({
         "id": model.id,
         "object": "model",

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Entry, ModelError, Registry};
+use crate::folder;
 use crate::model::ModelFiles;
 use crate::sync::lock;
 
@@ -44,6 +45,23 @@ impl Registry {
             self.retire(&old);
         }
         Ok(())
+    }
+
+    /// [`Registry::add_adapter`] of what lies within the folder of adapters, named relative to it or in full.
+    ///
+    /// # Errors
+    /// When it lies outside of the folder, or as [`Registry::add_adapter`].
+    pub fn add_adapter_from_folder(
+        &self,
+        name: &str,
+        base: Option<&str>,
+        path: &str,
+    ) -> Result<(), ModelError> {
+        let Some(folder) = self.options.adapters.as_ref().or(self.options.folder.as_ref()) else {
+            let what = "the server has no folder of adapters; start it with --adapters FOLDER";
+            return Err(ModelError::Path(what.to_owned()));
+        };
+        self.add_adapter(name, base, &folder::within(folder, path).map_err(ModelError::Path)?)
     }
 
     /// The model that an adapter called `name` is applied to when nobody says.
