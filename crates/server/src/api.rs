@@ -50,7 +50,7 @@ async fn only(state: &AppState, request: Request, name: &'static str) -> Result<
 }
 
 async fn load(State(state): State<AppState>, request: Request) -> Result<Response, ApiError> {
-    state.registry.load(&only(&state, request, "id").await?)?;
+    state.registry.load(&only(&state, request, "id").await?).await?;
     Ok((StatusCode::ACCEPTED, Json(json!({}))).into_response())
 }
 

@@ -1,7 +1,7 @@
 //! The HTTP APIs that applications already speak, and the web page.
 //!
 //! Module map: [`model`] a loaded model, and the seam to whatever loads one · [`registry`] which models there are, and
-//! which are in memory · [`folder`] the models folder · [`stream`] a job's events · [`state`] what every handler can
+//! which are in memory · `stamp` whether files have changed · [`folder`] the models folder · [`stream`] a job's events · [`state`] what every handler can
 //! reach · [`app`] all routes, and what is done for each request · [`listen`] connections · `body`, `fields` reading
 //! requests · `generation` from a request to parts of answers · `sse` events · [`openai`] and [`anthropic`] the APIs ·
 //! [`openapi`] their description · `embed` vectors of texts · [`health`] signs of life and counts · [`api`] what the page
@@ -35,6 +35,7 @@ pub mod page;
 pub mod registry;
 pub mod runs;
 mod sse;
+mod stamp;
 pub mod state;
 pub mod store;
 pub mod stream;

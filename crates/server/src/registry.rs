@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::folder;
 use crate::model::{LoadError, LoadedModel, Loader, ModelFiles, ModelInfo};
+use crate::stamp::Stamp;
 use crate::sync::lock;
 
 /// What a registry may hold.
@@ -28,6 +29,8 @@ pub struct RegistryOptions {
     pub memory: Option<u64>,
     /// A model that nobody asked for so long is unloaded; `None`: never.
     pub idle: Option<Duration>,
+    /// For how long a look at a model's files is good: when somebody asks after that, they are looked at again.
+    pub look: Duration,
 }
 
 /// Why a model cannot be had.
@@ -119,6 +122,11 @@ struct Entry {
     files: ModelFiles,
     /// Of an adapter, the name of the model that it is applied to.
     parent: Option<String>,
+    /// The files as they were before anything of them was read.
+    stamp: Stamp,
+    looked: Mutex<Instant>,
+    /// Why what was written since has not taken its place.
+    problem: Mutex<Option<String>>,
     info: ModelInfo,
     state: watch::Sender<State>,
     /// Thousandths that are loaded.
@@ -149,7 +157,7 @@ pub struct ModelStatus {
     pub state: &'static str,
     /// The part that is loaded, from 0 to 1.
     pub progress: f32,
-    /// Why it failed.
+    /// Why it failed; of a model that is ready, why what was written since is not.
     pub error: Option<String>,
     /// Whether it answers messages.
     pub chat: bool,
@@ -211,6 +219,9 @@ impl Registry {
     /// The entry of a model that is not loaded yet.
     fn inspect(&self, files: ModelFiles, parent: Option<String>) -> Result<Entry, LoadError> {
         Ok(Entry {
+            stamp: Stamp::of(&files),
+            looked: Mutex::new(Instant::now()),
+            problem: Mutex::default(),
             info: self.loader.inspect(&files)?,
             files,
             parent,
@@ -254,7 +265,7 @@ impl Registry {
             let (state, progress, error) = match state {
                 State::Unloaded => ("unloaded", 0.0, None),
                 State::Loading => ("loading", entry.progress.load(Ordering::Relaxed) as f32 / 1000.0, None),
-                State::Ready(_) => ("ready", 1.0, None),
+                State::Ready(_) => ("ready", 1.0, lock(&entry.problem).clone()),
                 State::Failed(reason) => ("failed", 0.0, Some(reason)),
             };
             let ModelInfo { family, parameters, bytes, context, chat, .. } = entry.info.clone();
@@ -292,12 +303,47 @@ impl Registry {
         Ok(self.entry(name)?.info.clone())
     }
 
-    /// The model of that name, loaded if it is not: others that are idle make room for it.
+    /// The entry of that name: another than before where its files have changed.
+    async fn current(self: &Arc<Self>, name: &str) -> Result<Arc<Entry>, ModelError> {
+        let entry = self.entry(name)?;
+        if !entry.has_changed(self.options.look) {
+            return Ok(entry);
+        }
+        let (registry, theirs) = (Arc::clone(self), name.to_owned());
+        // Reads the head of a file, which may lie on a slow disk. What went wrong is in the entry.
+        let _ = tokio::task::spawn_blocking(move || registry.renew(&theirs, &entry)).await;
+        self.entry(name)
+    }
+
+    /// Puts an entry of the same files, as they are now, in the place of `entry`. That stays where they cannot be used, or
+    /// while it is in use and there is no room for both.
+    fn renew(&self, name: &str, entry: &Arc<Entry>) {
+        let fresh = self.inspect(entry.files.clone(), entry.parent.clone()).map_err(|e| e.to_string());
+        let _deciding = lock(&self.deciding);
+        let ready = matches!(&*entry.state.borrow(), State::Ready(_));
+        let done = fresh.and_then(|fresh| {
+            if ready && !entry.is_idle() {
+                self.make_room(name, fresh.info.memory).map_err(|e| e.to_string())?;
+            }
+            match lock(&self.entries).get_mut(name) {
+                Some(there) if Arc::ptr_eq(there, entry) => *there = Arc::new(fresh),
+                // It was replaced or removed just now.
+                _ => return Ok(()),
+            }
+            self.retire(entry);
+            Ok(())
+        });
+        *lock(&entry.problem) =
+            done.err().map(|why| format!("its files have changed since it was loaded: {why}"));
+    }
+
+    /// The model of that name, loaded if it is not, or if its files have changed since: others that are idle make room for
+    /// it.
     ///
     /// # Errors
     /// When there is none, it cannot be loaded, or the memory is taken by models in use.
     pub async fn get(self: &Arc<Self>, name: &str) -> Result<Lease, ModelError> {
-        let mut entry = self.entry(name)?;
+        let mut entry = self.current(name).await?;
         let mut states = entry.state.subscribe();
         let mut tried = false;
         loop {
@@ -328,11 +374,12 @@ impl Registry {
         }
     }
 
-    /// Begins to load a model, unless it is loaded or being loaded; returns at once.
+    /// Begins to load a model, unless it is loaded or being loaded; does not wait for it.
     ///
     /// # Errors
     /// When there is none of that name, or the memory is taken by models in use.
-    pub fn load(self: &Arc<Self>, name: &str) -> Result<(), ModelError> {
+    pub async fn load(self: &Arc<Self>, name: &str) -> Result<(), ModelError> {
+        self.current(name).await?;
         self.begin(name).map(drop)
     }
 
@@ -426,6 +473,17 @@ impl Entry {
             State::Ready(model) => Arc::strong_count(model) == 1 && model.service.is_idle(),
             _ => false,
         }
+    }
+
+    /// Whether its files are others than they were; looks at them when the last look is older than `look`.
+    fn has_changed(&self, look: Duration) -> bool {
+        let mut looked = lock(&self.looked);
+        if looked.elapsed() < look {
+            return false;
+        }
+        *looked = Instant::now();
+        drop(looked);
+        Stamp::of(&self.files) != self.stamp
     }
 
     /// How often it is in memory, or about to be.

@@ -2,7 +2,9 @@
 
 mod support;
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use autarky_server::registry::{ModelError, Registry, RegistryOptions};
 use axum::Router;
@@ -155,8 +157,69 @@ async fn only_what_lies_in_the_folder_of_adapters_can_be_loaded() {
     assert!(answered.status == 400 && answered.text.contains("--adapters"), "{answered:?}");
 }
 
+/// Gives `file` the contents of `from` as those do who write beside and rename.
+fn replace(file: &Path, from: &Path) {
+    let beside = file.with_extension("partial");
+    std::fs::copy(from, &beside).unwrap();
+    std::fs::rename(&beside, file).unwrap();
+}
+
+#[tokio::test]
+async fn what_is_written_anew_is_loaded_anew() {
+    let (folder, models) = place(RegistryOptions::default());
+    let file = |name: &str| folder.path().join(name);
+    for (name, path) in [("mine", "one.lora"), ("other", "other.lora")] {
+        models.add_adapter(name, None, &file(path)).unwrap();
+    }
+    let app = over(Arc::clone(&models));
+    let one = says(&app, "mine").await;
+    let old = models.get("mine").await.unwrap();
+    assert!(std::ptr::eq(&*old, &*models.get("mine").await.unwrap()), "nothing has changed");
+    replace(&file("one.lora"), &file("other.lora"));
+    let other = says(&app, "mine").await;
+    assert_ne!(other, one);
+    assert_eq!(other, says(&app, "other").await);
+    assert!(old.service.is_alive(), "whoever has the old one may go on");
+
+    // What cannot be used takes no place, and is told.
+    replace(&file("one.lora"), &file("a.gguf"));
+    assert_eq!(says(&app, "mine").await, other);
+    let problem = models.status().into_iter().find(|m| m.id == "mine").unwrap().error.unwrap();
+    assert!(problem.contains("have changed") && problem.contains("general.type"), "{problem}");
+
+    // A base is another for its adapters, too.
+    let (base, mine) = (models.get("a").await.unwrap(), models.get("other").await.unwrap());
+    replace(&file("a.gguf"), &support::path());
+    assert!(!std::ptr::eq(&*base, &*models.get("a").await.unwrap()));
+    assert!(!std::ptr::eq(&*mine, &*models.get("other").await.unwrap()));
+}
+
+#[tokio::test]
+async fn the_old_one_answers_while_there_is_no_room_beside_it() {
+    let (folder, models) =
+        place(RegistryOptions { memory: Some(MEMORY + MEMORY / 2), ..RegistryOptions::default() });
+    let file = folder.path().join("a.gguf");
+    let first = models.get("a").await.unwrap();
+    replace(&file, &support::path());
+    let second = models.get("a").await.unwrap();
+    assert!(std::ptr::eq(&*first, &*second));
+    let known = models.status()[0].error.clone();
+    assert!(known.is_some_and(|problem| problem.contains("have changed")));
+    drop((first, second));
+    models.get("a").await.unwrap();
+    assert_eq!(models.status()[0].error, None, "it is the new one");
+}
+
+#[tokio::test]
+async fn files_are_looked_at_no_more_often_than_asked() {
+    let (folder, models) = place(RegistryOptions { look: Duration::MAX, ..RegistryOptions::default() });
+    let first = models.get("a").await.unwrap();
+    replace(&folder.path().join("a.gguf"), &support::path());
+    assert!(std::ptr::eq(&*first, &*models.get("a").await.unwrap()));
+}
+
 /// As [`place`], with `adapters` as the folder of adapters, where the same lie.
-fn place_within(adapters: &std::path::Path) -> (TempDir, Arc<Registry>) {
+fn place_within(adapters: &Path) -> (TempDir, Arc<Registry>) {
     let options = RegistryOptions { adapters: Some(adapters.to_owned()), ..RegistryOptions::default() };
     let (folder, models) = place(options);
     for name in ["one.lora", "other.lora", "none.lora"] {

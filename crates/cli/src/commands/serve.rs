@@ -30,6 +30,9 @@ const FOLDER: &str = "models";
 /// Where runs of training are looked for when no folder is named.
 const RUNS: &str = "runs";
 
+/// For how long a look at a model's files is good.
+const GOOD: Duration = Duration::from_secs(1);
+
 /// How often idle models are looked for.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -90,7 +93,7 @@ fn registry_options(args: &ServerArgs) -> Result<RegistryOptions> {
         gib => gib.map(|gib| (gib * f64::from(1 << 30)) as u64),
     };
     let idle = sharing.idle_unload.map(Duration::from_secs);
-    Ok(RegistryOptions { folder, adapters: args.adapters.clone(), memory, idle })
+    Ok(RegistryOptions { folder, adapters: args.adapters.clone(), memory, idle, look: GOOD })
 }
 
 fn runs(args: &ServerArgs) -> Result<Runs> {
@@ -145,7 +148,7 @@ async fn serve(
     match &first {
         Some(name) => {
             say(&style.dim(&format!("models: {}; loading {name}", state.registry.names().join(", "))));
-            if let Err(error) = state.registry.load(name) {
+            if let Err(error) = state.registry.load(name).await {
                 warn(&error.to_string());
             }
         }

@@ -99,7 +99,7 @@ impl Registry {
     }
 
     /// Lets go of an entry that has no name any more. What it takes of the memory counts until nobody has a lease of it.
-    fn retire(&self, entry: &Arc<Entry>) {
+    pub(super) fn retire(&self, entry: &Arc<Entry>) {
         entry.unload();
         let mut retired = lock(&self.retired);
         retired.retain(|entry| entry.strong_count() > 0);
