@@ -125,3 +125,23 @@ fn a_template_that_cannot_be_used_is_named() {
     assert!(message.contains("chat template") && message.contains("--raw"), "{message}");
     autarky(args!["run", model, "-p", "hi", "--raw", "-n", "3"]).ok();
 }
+
+#[test]
+fn an_adapter_is_swapped_and_the_conversation_stays() {
+    let place = tempfile::tempdir().unwrap();
+    let model = chat_model(place.path());
+    let adapter = place.path().join("strong.gguf");
+    support::adapter(&model, &adapter, 0.3);
+    let swap = |to: &str| format!("Lily had a dog.\n/adapter {to}\nThe dog was\n");
+    let plain = chat(&model, &[], "Lily had a dog.\nThe dog was\n");
+    let none = chat(&model, &[], &swap("none"));
+    assert_eq!(none.replace("adapter: none\n", ""), plain, "what was said is not forgotten");
+    let (path, other) = (adapter.display(), swap(&adapter.display().to_string()));
+    let swapped = chat(&model, &[], &other);
+    assert!(swapped.contains(&format!("adapter: {path}\n")), "{swapped}");
+    assert_ne!(swapped.replace(&format!("adapter: {path}\n"), ""), plain);
+    let absent = chat(&model, &[], &swap("absent.gguf"));
+    assert!(absent.contains("absent.gguf"), "{absent}");
+    let goes_on = absent.lines().filter(|line| !line.contains("absent.gguf"));
+    assert_eq!(goes_on.collect::<Vec<_>>(), plain.lines().collect::<Vec<_>>(), "with what it had");
+}

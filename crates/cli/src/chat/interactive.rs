@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use autarky_engine::StopReason;
+use autarky_engine::{Engine, StopReason};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
@@ -15,8 +15,11 @@ use super::slash::{self, HELP, Slash};
 use crate::exit::say_error;
 use crate::terminal::{CtrlC, Style, printable, say};
 
+/// Makes an engine of the model with an adapter of this path, or with none.
+pub(crate) type Adapt<'a> = dyn Fn(Option<&Path>) -> Result<Engine> + 'a;
+
 /// Talks until the user leaves.
-pub(crate) fn interactive(session: &mut Session, about: &str) -> Result<()> {
+pub(crate) fn interactive(session: &mut Session, about: &str, adapt: &Adapt<'_>) -> Result<()> {
     let mut lines = Lines::open()?;
     let style = Style::stderr();
     if lines.is_terminal() {
@@ -30,7 +33,7 @@ pub(crate) fn interactive(session: &mut Session, about: &str) -> Result<()> {
     while let Some(line) = lines.next()? {
         match Slash::parse(&line) {
             Some(Slash::Exit) => break,
-            Some(command) => obey(session, command, last.as_ref())?,
+            Some(command) => obey(session, command, last.as_ref(), adapt)?,
             None => {
                 let text = line.strip_prefix('/').filter(|_| line.starts_with("//")).unwrap_or(&line);
                 let goes_on = text.is_empty() && !session.is_chat();
@@ -112,7 +115,7 @@ pub(crate) fn stats(turn: &Turn) -> String {
     )
 }
 
-fn obey(session: &mut Session, command: Slash, last: Option<&Turn>) -> Result<()> {
+fn obey(session: &mut Session, command: Slash, last: Option<&Turn>, adapt: &Adapt<'_>) -> Result<()> {
     let said = match command {
         Slash::Help => HELP.to_owned(),
         Slash::Clear => {
@@ -141,6 +144,16 @@ fn obey(session: &mut Session, command: Slash, last: Option<&Turn>) -> Result<()
                     format!("{name} is {value}")
                 }
                 Err(problem) => problem,
+            }
+        }
+        Slash::Adapter(path) => {
+            let path = Some(path).filter(|p| !p.is_empty());
+            match adapt(path.as_deref().map(Path::new)) {
+                Ok(engine) => {
+                    session.set_engine(engine);
+                    format!("adapter: {}", path.as_deref().unwrap_or("none"))
+                }
+                Err(error) => format!("{error:#}"),
             }
         }
         Slash::Stats => {

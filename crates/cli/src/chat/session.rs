@@ -97,6 +97,14 @@ impl Session {
         self.sequence.truncate(0);
     }
 
+    /// Goes on with another engine of the same model: what was said stays, and is computed again.
+    pub(crate) fn set_engine(&mut self, engine: Engine) {
+        let mut sequence = Sequence::new();
+        sequence.push(self.sequence.tokens());
+        // The old one's blocks are of the old engine's cache.
+        (self.sequence, self.engine) = (sequence, engine);
+    }
+
     /// Tokens in the KV cache, and how many there may be.
     pub(crate) fn fill(&self) -> (usize, usize) {
         (self.sequence.cached(), self.engine.context())

@@ -11,6 +11,8 @@ pub(super) enum Slash {
     System(String),
     /// A setting and its new value, or a list of all.
     Set(Option<(String, String)>),
+    /// Applies the adapter of this path from now on; empty: none.
+    Adapter(String),
     Stats,
     Save(String),
     Exit,
@@ -24,6 +26,7 @@ pub(super) const HELP: &str = "\
 /system TEXT       tell the model something else first, and begin anew
 /set               list the settings
 /set NAME VALUE    change one, such as: /set temperature 0.7
+/adapter PATH      apply a LoRA adapter from now on, in the place of another; /adapter none applies none
 /stats             speed of the last answer, and how full the context is
 /save FILE         write the conversation as JSON
 /exit              leave (so does Ctrl-D)
@@ -46,6 +49,11 @@ impl Slash {
                     Slash::Wrong("/set wants a name and a value, such as: /set temperature 0.7".to_owned())
                 }
             },
+            ("adapter", "") => Slash::Wrong(
+                "/adapter wants a path, such as: /adapter runs/chats/adapter, or none".to_owned(),
+            ),
+            ("adapter", "none") => Slash::Adapter(String::new()),
+            ("adapter", path) => Slash::Adapter(path.to_owned()),
             ("stats", "") => Slash::Stats,
             ("save", "") => Slash::Wrong("/save wants a file name".to_owned()),
             ("save", file) => Slash::Save(file.to_owned()),
@@ -119,9 +127,11 @@ mod tests {
         assert_eq!(Slash::parse("/help"), Some(Slash::Help));
         assert_eq!(Slash::parse("/set top_p  0.5 "), Some(Slash::Set(Some(("top_p".into(), "0.5".into())))));
         assert_eq!(Slash::parse("/system be brief"), Some(Slash::System("be brief".into())));
+        assert_eq!(Slash::parse("/adapter my adapter"), Some(Slash::Adapter("my adapter".into())));
+        assert_eq!(Slash::parse("/adapter none"), Some(Slash::Adapter(String::new())));
         assert_eq!(Slash::parse("hello /help"), None);
         assert_eq!(Slash::parse("//comment"), None);
-        for wrong in ["/nonsense", "/set temperature", "/save", "/clear now", "/"] {
+        for wrong in ["/nonsense", "/set temperature", "/save", "/adapter", "/clear now", "/"] {
             assert!(matches!(Slash::parse(wrong), Some(Slash::Wrong(_))), "{wrong}");
         }
     }

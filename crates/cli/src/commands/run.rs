@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal};
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use autarky_engine::{Options, Request, Speculation, StopReason};
@@ -67,7 +68,11 @@ pub(super) fn run(args: &RunArgs) -> Result<()> {
     let mut session = Session::new(loaded.engine, tokenizer, format, sampling, request, args.system.clone());
 
     let Some(prompt) = prompt else {
-        return interactive(&mut session, &about);
+        let adapt = |adapter: Option<&Path>| {
+            let model = load::model_with(&args.model, adapter)?;
+            Ok(load::engine(&model, &args.device, options)?.engine)
+        };
+        return interactive(&mut session, &about, &adapt);
     };
     if args.json {
         return answer_json(args, &mut session, &prompt);

@@ -21,6 +21,22 @@ pub(crate) fn llama2c() -> (PathBuf, PathBuf) {
     (folder.join("stories260K.bin"), folder.join("tok512.bin"))
 }
 
+/// Writes an adapter for `model`: updates of rank 1 beside the last products of its layers, `strength` of their like.
+pub(crate) fn adapter(model: &Path, file: &Path, strength: f32) {
+    let model = autarky_family::Model::open(model).expect("a model");
+    let weights = model.graph().weights().iter().filter(|w| w.name.ends_with("ffn_down.weight"));
+    let ends = |n: usize| (0..n).map(|i| (i % 5) as f32 - 2.0).collect::<Vec<_>>();
+    let update = |name: &str, shape: &[usize]| autarky_family::Update {
+        weight: name.to_owned(),
+        down: ends(shape[1]),
+        up: ends(shape[0]).iter().map(|x| strength * x).collect(),
+    };
+    let updates: Vec<_> = weights.map(|w| update(&w.name, &w.shape)).collect();
+    let base = "model".to_owned();
+    let about = autarky_family::AdapterSpec { rank: 1, alpha: 1.0, rank_stabilized: false, base };
+    autarky_family::export_adapter_gguf(model.config(), &about, &updates, file).expect("it can be written");
+}
+
 /// A tiny Hugging Face folder.
 pub(crate) fn folder(family: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../family/tests/fixtures").join(family)
