@@ -53,7 +53,7 @@ export async function refreshCurve(name: string): Promise<void> {
 }
 
 function ask(name: string, after: number): Promise<Known> {
-  return json<Known>("GET", `api/runs/${encodeURIComponent(name)}?after=${after}`);
+  return json<Known>("GET", `api/runs/${encodeURIComponent(name)}${after > 0 ? `?after=${after}` : ""}`);
 }
 
 // The list comes when the server is there, and anew when somebody comes back to the page: with a run begun elsewhere, say.

@@ -181,8 +181,9 @@ impl Curve {
         })
     }
 
-    /// What there is of steps above `after`.
-    pub(super) fn json(&self, after: u64) -> Value {
+    /// What there is, of steps above `after` where that is given.
+    pub(super) fn json(&self, after: Option<u64>) -> Value {
+        let new = |step: u64| after.is_none_or(|after| step > after);
         let both = |[learned, held_out]: &[Thin; 2]| match learned.last().or(held_out.last()) {
             Some(_) => json!({"learned": learned.json(after), "held_out": held_out.json(after)}),
             None => Value::Null,
@@ -194,8 +195,8 @@ impl Curve {
             "tokens_per_second": self.tokens_per_second.json(after),
             "accuracy": both(&self.accuracy),
             "reward": both(&self.reward),
-            "samples": self.samples.iter().filter(|sample| sample.step > after).collect::<Vec<_>>(),
-            "dropped_steps": self.dropped_steps.iter().filter(|step| **step > after).collect::<Vec<_>>(),
+            "samples": self.samples.iter().filter(|sample| new(sample.step)).collect::<Vec<_>>(),
+            "dropped_steps": self.dropped_steps.iter().filter(|step| new(**step)).collect::<Vec<_>>(),
         })
     }
 }
@@ -230,7 +231,7 @@ mod tests {
                 curve.read(&line);
                 prop_assert!(at == 0 || curve.skipped == before + 1, "half a line is no line");
             }
-            prop_assert!(curve.json(0).to_string().len() < 100_000);
+            prop_assert!(curve.json(None).to_string().len() < 100_000);
             prop_assert!(curve.summary().is_object());
         }
     }
@@ -245,7 +246,7 @@ mod tests {
                 json!({"kind": "sample", "step": step, "prompt": "é".repeat(9000), "text": "x".repeat(9000)});
             curve.read(line.to_string().as_bytes());
         }
-        let all = curve.json(0);
+        let all = curve.json(None);
         let samples = all["samples"].as_array().unwrap();
         assert_eq!((samples.len(), &samples[15]["step"]), (SAMPLES, &json!(500)));
         assert_eq!(samples[0]["prompt"].as_str().unwrap().chars().count(), SAMPLE_CHARS);

@@ -15,8 +15,8 @@ use super::curve::Curve;
 pub(super) const METRICS: &str = "metrics.jsonl";
 /// Bytes of a line at most; a longer one is skipped.
 const LINE: u64 = 1 << 20;
-/// Bytes before the place where reading goes on, by which it is told that the file is still the same.
-const MARK: usize = 64;
+/// Bytes of the line before the place where reading goes on, by which it is told that the file is still the same.
+const MARK: usize = 512;
 /// Bytes of what a checkpoint says of itself.
 const ABOUT: u64 = 1 << 20;
 /// Checkpoints that are looked at.
@@ -135,8 +135,8 @@ impl RunFile {
         summary
     }
 
-    /// The numbers of a list of runs, and what there is of steps above `after`.
-    pub(super) fn json(&self, name: &str, after: u64, now: SystemTime) -> Value {
+    /// The numbers of a list of runs, and what there is, of steps above `after` where that is given.
+    pub(super) fn json(&self, name: &str, after: Option<u64>, now: SystemTime) -> Value {
         json!({"run": self.summary(name, now), "curve": self.curve.json(after)})
     }
 }

@@ -154,8 +154,7 @@ async fn list(State(state): State<AppState>) -> Result<Json<Value>, ApiError> {
 
 #[derive(Deserialize)]
 struct After {
-    #[serde(default)]
-    after: u64,
+    after: Option<u64>,
 }
 
 async fn one(

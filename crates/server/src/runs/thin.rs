@@ -98,20 +98,21 @@ impl Thin {
         self.last.map(|last| last.value)
     }
 
-    /// What there is of steps above `after`: `points` are `[step, value]` as they were, `means` are `[first step, last step,
-    /// mean]` of each bucket, and `width` is how many steps a bucket spans.
-    pub(super) fn json(&self, after: u64) -> Value {
+    /// What there is, of steps above `after` where that is given: `points` are `[step, value]` as they were, `means` are
+    /// `[first step, last step, mean]` of each bucket, and `width` is how many steps a bucket spans.
+    pub(super) fn json(&self, after: Option<u64>) -> Value {
+        let new = |step: u64| after.is_none_or(|after| step > after);
         let mut points = Vec::with_capacity(2 * self.buckets.len() + 2);
         let mut means = Vec::with_capacity(self.buckets.len());
         points.extend(self.first);
-        for bucket in self.buckets.iter().filter(|bucket| bucket.last > after) {
+        for bucket in self.buckets.iter().filter(|bucket| new(bucket.last)) {
             let (least, most) = (bucket.least, bucket.most);
             points.extend(if least.step < most.step { [least, most] } else { [most, least] });
             means.push(json!([bucket.first, bucket.last, bucket.sum / bucket.count]));
         }
         points.extend(self.last);
         points.dedup_by_key(|point| point.step);
-        let points = points.into_iter().filter(|point| point.step > after).map(Point::json);
+        let points = points.into_iter().filter(|point| new(point.step)).map(Point::json);
         json!({"width": self.width, "points": points.collect::<Vec<_>>(), "means": means})
     }
 }
@@ -136,11 +137,11 @@ mod tests {
             "points": [[1, 0.5], [2, 1.0], [3, 1.5], [4, 2.0], [5, 2.5]],
             "means": [[1, 1, 0.5], [2, 2, 1.0], [3, 3, 1.5], [4, 4, 2.0], [5, 5, 2.5]],
         });
-        assert_eq!(thin.json(0), expected);
+        assert_eq!(thin.json(None), expected);
         let expected = json!({"width": 1, "points": [[5, 2.5]], "means": [[5, 5, 2.5]]});
-        assert_eq!(thin.json(4), expected);
-        assert_eq!(thin.json(5), json!({"width": 1, "points": [], "means": []}));
-        assert_eq!(Thin::default().json(0), json!({"width": 1, "points": [], "means": []}));
+        assert_eq!(thin.json(Some(4)), expected);
+        assert_eq!(thin.json(Some(5)), json!({"width": 1, "points": [], "means": []}));
+        assert_eq!(Thin::default().json(None), json!({"width": 1, "points": [], "means": []}));
     }
 
     #[test]
@@ -149,7 +150,7 @@ mod tests {
         for (step, value) in [(3, 1.0), (3, 9.0), (2, 9.0), (4, f32::NAN), (5, f32::INFINITY), (6, 2.0)] {
             thin.add(step, value);
         }
-        assert_eq!(points(&thin.json(0)), [(3, 1.0), (6, 2.0)]);
+        assert_eq!(points(&thin.json(None)), [(3, 1.0), (6, 2.0)]);
         assert_eq!(thin.last(), Some(2.0));
     }
 
@@ -160,7 +161,7 @@ mod tests {
         steps.push(u64::MAX);
         steps.iter().for_each(|step| thin.add(*step, 1.0));
         assert!(thin.buckets.len() <= MOST);
-        let points = points(&thin.json(0));
+        let points = points(&thin.json(None));
         assert_eq!((points[0].0, points[points.len() - 1].0), (1, u64::MAX));
     }
 
@@ -170,7 +171,7 @@ mod tests {
             let all: Vec<(u64, f32)> = values.iter().zip(1..).map(|(v, n)| (n * gap, *v as f32)).collect();
             let mut thin = Thin::default();
             all.iter().for_each(|(step, value)| thin.add(*step, *value));
-            let series = thin.json(0);
+            let series = thin.json(None);
             let points = points(&series);
             prop_assert!(points.len() <= 2 * MOST + 2);
             prop_assert!(points.windows(2).all(|pair| pair[0].0 < pair[1].0));
