@@ -6,6 +6,7 @@ use crate::batches::Packing;
 use crate::config::{Config, ConfigError};
 use crate::scale;
 use crate::schedule::Schedule;
+use crate::tokens::Contents;
 
 /// How often a run reads its data at most, unless it is told otherwise: up to four times, text is worth nearly as much as
 /// new text (Muennighoff et al. 2023, arXiv:2305.16264).
@@ -72,16 +73,18 @@ pub fn context(config: &Config, trained: Option<usize>) -> usize {
     })
 }
 
-/// How documents come into rows: as it is asked for, else conversations whole and text apart.
-pub fn packing(config: &Config, conversations: bool) -> Packing {
-    config.data.packing.unwrap_or(if conversations { Packing::Whole } else { Packing::Apart })
+/// How documents come into rows: as it is asked for, else whole where all are conversations, and apart where some are text,
+/// most of which would be cut off.
+pub fn packing(config: &Config, about: &Contents) -> Packing {
+    let all = about.documents.iter().sum::<u64>() == about.conversations;
+    config.data.packing.unwrap_or(if all { Packing::Whole } else { Packing::Apart })
 }
 
 impl RunPlan {
     /// Tokens that are read at a time, unless said otherwise.
     pub(crate) const AT_ONCE: usize = 4096;
 
-    /// The numbers for a model of so many parameters and data of so many tokens.
+    /// The numbers for a model of so many parameters, and data of which so many tokens are to be learned from.
     ///
     /// # Errors
     /// When the configuration's own numbers contradict each other.
@@ -90,13 +93,13 @@ impl RunPlan {
         parameters: u64,
         context: usize,
         data: u64,
-        conversations: bool,
+        about: &Contents,
     ) -> Result<RunPlan, ConfigError> {
         let t = &config.training;
         let value = |key, problem: String| ConfigError::Value { key, problem };
         let is_new = config.model.from.is_none();
         let most = (data as f64 * MOST_EPOCHS) as u64;
-        let usual = match (is_new, conversations) {
+        let usual = match (is_new, about.conversations > 0) {
             (true, _) => scale::tokens(parameters).min(most),
             (false, true) => 3 * data,
             (false, false) => data,
@@ -139,7 +142,7 @@ impl RunPlan {
             context,
             rows,
             at_once,
-            packing: packing(config, conversations),
+            packing: packing(config, about),
             steps,
             data,
             learning_rate: config.optimizer.learning_rate.unwrap_or_else(rate),

@@ -251,11 +251,11 @@ impl Run<'_> {
         if let Some(adapter) = &config.adapter {
             subject = subject.with_adapter(adapter, config.seed)?;
         }
-        let conversations = texts.train.about().conversations > 0;
-        let packing = plan::packing(config, conversations);
+        let about = texts.train.about();
+        let packing = plan::packing(config, about);
         let (documents, held_out) = texts.documents(packing);
         let tokens = documents.iter().map(Range::len).sum::<usize>() as u64;
-        let plan = RunPlan::new(config, subject.trained(), context, tokens, conversations)?;
+        let plan = RunPlan::new(config, subject.trained(), context, tokens, about)?;
         ranks::refuse_rows(plan.rows, shards)?;
         self.admit(&subject, group.size() as u64)?;
         let rows = Rows::new(&texts.train, documents, plan.context, plan.packing, config.seed);
