@@ -64,7 +64,9 @@ mod tests {
     fn a_file_that_is_gone_or_another_of_its_name_is_another() {
         let folder = tempfile::tempdir().unwrap();
         let [file, other] = ["a.gguf", "b.gguf"].map(|name| folder.path().join(name));
-        [&file, &other].map(|path| fs::write(path, "1234").unwrap());
+        for path in [&file, &other] {
+            fs::write(path, "1234").unwrap();
+        }
         let of = || Stamp::of(&ModelFiles { path: "absent".into(), adapter: Some(file.clone()) });
         let first = of();
         assert_eq!(of(), first);

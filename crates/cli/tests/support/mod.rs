@@ -30,6 +30,7 @@ pub(crate) fn adapter(model: &Path, file: &Path, strength: f32) {
         weight: name.to_owned(),
         down: ends(shape[1]),
         up: ends(shape[0]).iter().map(|x| strength * x).collect(),
+        magnitude: Vec::new(),
     };
     let updates: Vec<_> = weights.map(|w| update(&w.name, &w.shape)).collect();
     let base = "model".to_owned();

@@ -75,7 +75,7 @@ pub fn adapter(file: &Path, strength: f32) {
         .map(|w| {
             let ends = |n: usize| (0..n).map(|i| (i % 5) as f32 - 2.0).collect::<Vec<_>>();
             let up = ends(w.shape[0]).iter().map(|x| strength * x).collect();
-            Update { weight: w.name.clone(), down: ends(w.shape[1]), up }
+            Update { weight: w.name.clone(), down: ends(w.shape[1]), up, magnitude: Vec::new() }
         })
         .collect();
     assert!(!updates.is_empty());
