@@ -19,6 +19,7 @@ use autarky_quant::DType;
 use autarky_text::{Spec, Tokenizer, TokenizerError};
 
 use crate::args::{DeviceArgs, DeviceName, KvName};
+use crate::builtin;
 use crate::exit::Usage;
 use crate::terminal::{Progress, warn};
 
@@ -28,6 +29,7 @@ pub(crate) const DEFAULT_CONTEXT: usize = 4096;
 
 /// Opens a model, and says what of the file it does not use.
 pub(crate) fn model(path: &Path) -> Result<Model> {
+    let path = &*builtin::resolve(path)?;
     let model = Model::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     model.warnings().iter().for_each(|text| warn(text));
     Ok(model)

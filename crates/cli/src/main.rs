@@ -5,6 +5,7 @@
 //! completions and man pages, all made from `args`.
 
 mod args;
+mod builtin;
 mod chat;
 mod commands;
 mod exit;

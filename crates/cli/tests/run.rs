@@ -22,6 +22,21 @@ fn a_llama2c_checkpoint_converted_tells_the_published_story() {
 }
 
 #[test]
+fn without_a_model_the_one_in_the_program_answers() {
+    let cache = tempfile::tempdir().unwrap();
+    let answer = |more: &[&str]| {
+        let mut command = command(args!["run", "-p", "Who are you?", "-t", "0", "-n", "60"]);
+        ran(command.args(more).env("XDG_CACHE_HOME", cache.path()).output().unwrap()).ok()
+    };
+    let said = answer(&[]);
+    assert!(said.contains("Autarky"), "{said}");
+    assert_eq!(answer(&[]), said, "from the cache");
+    assert_eq!(answer(&["default"]), said);
+    let json: serde_json::Value = serde_json::from_str(&answer(&["--json"])).unwrap();
+    assert_eq!(json["stop_reason"], "end", "an answer has an end: {json}");
+}
+
+#[test]
 fn the_makers_of_a_model_say_how_it_draws_unless_a_flag_does() {
     let folder = tempfile::tempdir().unwrap();
     let model = folder.path().join("greedy.gguf");

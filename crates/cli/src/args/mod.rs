@@ -26,6 +26,7 @@ pub(crate) use search::{ByName, FitArgs, ServeArgs, TrainArgs, format};
 pub(crate) use serve::{KeysArgs, KeysCommand, KeysCreateArgs, LogName, NamedAdapter, ServerArgs};
 pub(crate) use train::TrainingArgs;
 
+use crate::builtin::DEFAULT;
 use crate::commands::Mix;
 use crate::exit;
 
@@ -72,13 +73,15 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
+  autarky run                                     chat with the small model that is in this program
   autarky run model.gguf                          chat
   autarky run model.gguf -p 'Why is the sky blue?'
   autarky run model.gguf --adapter runs/chats/adapter
   autarky run model.gguf --raw -p 'Once upon a time' -n 200 --temperature 0
   git diff | autarky run model.gguf --system 'Review this change.'")]
 pub(crate) struct RunArgs {
-    /// A GGUF file, or a Hugging Face folder
+    /// A GGUF file, or a Hugging Face folder; `default` is the small model that is in this program
+    #[arg(default_value = DEFAULT)]
     pub(crate) model: PathBuf,
 
     /// A LoRA adapter that is applied to the model: a folder that PEFT wrote, or a GGUF file

@@ -25,7 +25,7 @@ pub(crate) enum LogName {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  autarky serve                                   the models in ./models, on http://127.0.0.1:8080
+  autarky serve                                   the models in ./models, or the small one in this program
   autarky serve qwen3-4b-q4_k.gguf --context 16384 --parallel 8
   autarky serve model.gguf --adapter mine=runs/chats/adapter
   autarky serve --models /data/models --idle-unload 600 --memory-gib 48
@@ -33,7 +33,8 @@ Examples:
 Applications that speak OpenAI's or Anthropic's API change one URL:
   OPENAI_BASE_URL=http://127.0.0.1:8080/v1        ANTHROPIC_BASE_URL=http://127.0.0.1:8080")]
 pub(crate) struct ServerArgs {
-    /// Models to serve: GGUF files or Hugging Face folders. The first is loaded at once, others when asked for
+    /// Models to serve: GGUF files or Hugging Face folders. The first is loaded at once, others when asked for.
+    /// `default` is the small model that is in this program; it is served where there is no other
     pub(crate) model: Vec<PathBuf>,
 
     /// Folder whose models can be served by name [default: ./models, where there is one]

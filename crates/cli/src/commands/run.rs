@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::{print, print_json, read_text};
 use crate::args::RunArgs;
+use crate::builtin;
 use crate::chat::{Session, interactive, stats, stream};
 use crate::exit::{Interrupted, Usage};
 use crate::load;
@@ -47,7 +48,7 @@ pub(super) fn run(args: &RunArgs) -> Result<()> {
         Ok((tokenizer, format))
     };
     let (loaded, (tokenizer, format)) = load::engine_beside(&model, &args.device, options, text)?;
-    let about = format!(
+    let mut about = format!(
         "{} ({}, {} parameters) on {} ({}, {} threads)",
         args.model.display(),
         model.family(),
@@ -56,6 +57,9 @@ pub(super) fn run(args: &RunArgs) -> Result<()> {
         loaded.instruction_set,
         loaded.threads
     );
+    if builtin::is_builtin(&args.model) {
+        about = format!("{about}. {}", builtin::ABOUT);
+    }
     let request = Request {
         max_tokens: args.max_tokens,
         end: tokenizer.eog().to_vec(),

@@ -3,7 +3,7 @@
 mod loader;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::{LogName, NamedAdapter, ServerArgs};
+use crate::builtin;
 use crate::exit::{Input, Usage};
 use crate::load;
 use crate::terminal::{Style, say, warn};
@@ -56,7 +57,7 @@ pub(super) fn run(args: &ServerArgs) -> Result<()> {
     drop(device);
     let registry = Registry::new(Box::new(EngineLoader::new(args)?), registry_options(args)?);
     let first = add_models(&registry, &args.model)?;
-    add_adapters(&registry, &args.adapter, first.as_deref().filter(|_| !args.model.is_empty()))?;
+    add_adapters(&registry, &args.adapter, Some(&*first).filter(|_| !args.model.is_empty()))?;
     let state = AppState::new(Arc::clone(&registry), store, about).with_runs(runs(args)?);
     let log = match args.doors.log {
         LogName::Off => Log::Off,
@@ -108,17 +109,23 @@ fn runs(args: &ServerArgs) -> Result<Runs> {
 }
 
 /// Adds the models that were named and those of the folder; gives the one to load first.
-fn add_models(registry: &Registry, named: &[PathBuf]) -> Result<Option<String>> {
+fn add_models(registry: &Registry, named: &[PathBuf]) -> Result<String> {
     let mut first = None;
+    let add = |path: &Path| -> Result<String> {
+        let cannot = |e| Input(format!("cannot serve {}: {e}", path.display()));
+        Ok(registry.add(&builtin::resolve(path)?).map_err(cannot)?)
+    };
     for path in named {
-        let name = registry.add(path).map_err(|e| Input(format!("cannot serve {}: {e}", path.display())))?;
-        first.get_or_insert(name);
+        first.get_or_insert(add(path)?);
     }
     for problem in registry.scan() {
         warn(&format!("not served: {problem}"));
     }
     // What lies in the folder and was not named is loaded when asked for, unless it is all there is.
-    Ok(first.or_else(|| registry.names().into_iter().next()))
+    match first.or_else(|| registry.names().into_iter().next()) {
+        Some(first) => Ok(first),
+        None => add(Path::new(builtin::DEFAULT)),
+    }
 }
 
 /// Adds the adapters that were named, beside `base` or the only model.
@@ -135,7 +142,7 @@ async fn serve(
     state: AppState,
     doors: Doors,
     tls: Option<TlsAcceptor>,
-    first: Option<String>,
+    first: String,
 ) -> Result<()> {
     let address = SocketAddr::new(args.host, args.port);
     let listener = TcpListener::bind(address).await.with_context(|| {
@@ -145,14 +152,9 @@ async fn serve(
     let style = Style::stderr();
     let scheme = if tls.is_some() { "https" } else { "http" };
     say(&format!("{} {scheme}://{address}", style.bold("Autarky serves on")));
-    match &first {
-        Some(name) => {
-            say(&style.dim(&format!("models: {}; loading {name}", state.registry.names().join(", "))));
-            if let Err(error) = state.registry.load(name).await {
-                warn(&error.to_string());
-            }
-        }
-        None => say(&style.dim("no model yet: the page says how to add one")),
+    say(&style.dim(&format!("models: {}; loading {first}", state.registry.names().join(", "))));
+    if let Err(error) = state.registry.load(&first).await {
+        warn(&error.to_string());
     }
     let registry = Arc::clone(&state.registry);
     tokio::spawn(async move {

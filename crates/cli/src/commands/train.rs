@@ -20,6 +20,7 @@ use serde_json::json;
 use self::ranks::OverMpi;
 use super::{count, print};
 use crate::args::{DeviceName, TrainingArgs};
+use crate::builtin;
 use crate::exit::{Input, Interrupted, Usage};
 use crate::load;
 use crate::terminal::{CtrlC, Progress, printable, say, warn};
@@ -48,6 +49,9 @@ fn train(args: &TrainingArgs, joined: Option<&OverMpi>) -> Result<()> {
         }
     };
     args.apply(&mut config);
+    if let Some(from) = &mut config.model.from {
+        *from = builtin::resolve(from)?.into_owned();
+    }
     let named = args.run.as_ref().map(|file| file.with_extension(""));
     let folder = args.out.clone().or(named);
     let folder = folder.ok_or_else(|| Usage("--out FOLDER: say where the run is to be".to_owned()))?;
