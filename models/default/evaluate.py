@@ -56,8 +56,11 @@ def main():
     evaluations = [row for row in map(json.loads, open(work / "settle/metrics.jsonl")) if row["kind"] == "evaluation"]
     loss, per_nat = evaluations[-1]["loss"], evaluations[-1]["bits_per_byte"] / evaluations[-1]["loss"]
     show("answers", models[0], loss=loss, bits_per_byte=loss * per_nat)
-    tokens = np.fromfile(work / "settle/data/validation.tokens", np.uint32)
-    answers = ngram.log_probabilities([], tokens & 0x7FFFFFFF)[tokens < 1 << 31]
+    # The first stage may read those conversations, so that this n-gram model is of what the last stage reads.
+    read = lambda name: np.fromfile(work / f"settle/data/{name}.tokens", np.uint32)
+    tokens = read("validation")
+    later = NGram(read("train") & 0x7FFFFFFF)
+    answers = later.log_probabilities([], tokens & 0x7FFFFFFF)[tokens < 1 << 31]
     for name, loss in (("5-gram", -answers.mean()), ("guessing", np.log(4096))):
         show("answers", name, loss=loss, bits_per_byte=loss * per_nat)
     for name, rows in questions.items():
