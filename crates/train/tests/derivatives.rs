@@ -10,6 +10,7 @@ use autarky_graph::derivative::{FACTORS, TARGETS, training};
 use autarky_graph::*;
 use autarky_quant::DType;
 use serde_json::Value;
+use support::compare;
 
 /// A case's weights.
 struct Tensors<'a> {
@@ -137,15 +138,6 @@ fn apply(b: &mut Builder, x: ValueId, case: &Value, tensors: &Tensors<'_>) -> Re
             b.experts(x, routing, Experts { activation: ActivationKind::Silu, gate, up, down })
         }
         other => panic!("no op {other}"),
-    }
-}
-
-/// Fails unless every number is as expected, to 1e-4 of the largest.
-fn compare(found: &[f32], expected: &[f32], what: &str) {
-    assert_eq!(found.len(), expected.len(), "{what}");
-    let largest = expected.iter().fold(1e-3f32, |m, x| m.max(x.abs()));
-    for (i, (a, b)) in found.iter().zip(expected).enumerate() {
-        assert!((a - b).abs() <= 1e-4 * largest, "{what}[{i}]: {a}, and {b} by PyTorch");
     }
 }
 

@@ -14,6 +14,7 @@ use autarky_graph::{
 use autarky_train::adapter::is_update;
 use autarky_train::{AdamWOptions, Precision, Trainer, TrainerOptions};
 use serde_json::Value;
+use support::compare;
 
 const WEIGHT: &str = "blk.0.attn_q.weight";
 
@@ -80,15 +81,6 @@ impl Fixture {
     fn norms(&self) -> Vec<f32> {
         let start = |name: &str| numbers(&self.said["start"][name]);
         row_norms(&self.weights.get(WEIGHT).unwrap(), WEIGHT, (&start("a"), &start("b")), self.scale).unwrap()
-    }
-}
-
-/// Fails unless every number is as expected, to 1e-4 of the largest.
-fn compare(found: &[f32], expected: &[f32], what: &str) {
-    assert_eq!(found.len(), expected.len(), "{what}");
-    let largest = expected.iter().fold(1e-3f32, |m, x| m.max(x.abs()));
-    for (i, (a, b)) in found.iter().zip(expected).enumerate() {
-        assert!((a - b).abs() <= 1e-4 * largest, "{what}[{i}]: {a}, and {b} by PyTorch");
     }
 }
 

@@ -54,6 +54,19 @@ impl Place {
         Config::from_toml(&base, "test").unwrap()
     }
 
+    /// A trained model in Q8_0.
+    fn quantized(&self) -> PathBuf {
+        let summary = self.run(&self.config(""), "first", |_| false).unwrap();
+        let gguf = summary.models.into_iter().find(|m| m.ends_with("model.gguf")).unwrap();
+        let options = autarky_family::convert::Options {
+            dtype: Some(autarky_quant::DType::Q8_0),
+            ..Default::default()
+        };
+        let quantized = self.path("q8.gguf");
+        autarky_family::convert(&Model::open(&gguf).unwrap(), &quantized, &options, &mut |_| {}).unwrap();
+        quantized
+    }
+
     /// Runs until `stop` says so of a step.
     fn run(&self, config: &Config, name: &str, stop: impl Fn(u64) -> bool) -> Result<Summary, RunError> {
         self.run_telling(config, name, &mut |event, flag| {
@@ -416,12 +429,7 @@ fn a_model_is_trained_further_from_both_kinds_of_files() {
 #[test]
 fn an_adapter_is_trained_beside_a_quantized_model_and_goes_on_where_it_was_stopped() {
     let place = Place::new();
-    let first = place.run(&place.config(""), "first", |_| false).unwrap();
-    let gguf = first.models.iter().find(|m| m.ends_with("model.gguf")).unwrap();
-    let options =
-        autarky_family::convert::Options { dtype: Some(autarky_quant::DType::Q8_0), ..Default::default() };
-    let quantized = place.path("q8.gguf");
-    autarky_family::convert(&Model::open(gguf).unwrap(), &quantized, &options, &mut |_| {}).unwrap();
+    let quantized = place.quantized();
     let mut config = place.config("[adapter]\nrank = 4\n[optimizer]\nlearning-rate = 0.01\nema = 0.5\n");
     config.model = autarky_train::config::ModelConfig { from: Some(quantized), ..Default::default() };
     let whole = place.run(&config, "whole", |_| false).unwrap();
@@ -480,18 +488,14 @@ fn an_adapter_is_trained_beside_a_quantized_model_and_goes_on_where_it_was_stopp
         fs::write(other.join("adapter_config.json"), about.replace(from, to)).unwrap();
         assert!(refused(&other).contains(told), "{}", refused(&other));
     }
-    assert!(refused(gguf).contains("general.type"), "{}", refused(gguf));
+    let first = place.path("first/model.gguf");
+    assert!(refused(&first).contains("general.type"), "{}", refused(&first));
 }
 
 #[test]
 fn dora_goes_on_where_it_was_stopped_and_all_that_is_written_of_it_says_the_same() {
     let place = Place::new();
-    let first = place.run(&place.config(""), "first", |_| false).unwrap();
-    let gguf = first.models.iter().find(|m| m.ends_with("model.gguf")).unwrap();
-    let options =
-        autarky_family::convert::Options { dtype: Some(autarky_quant::DType::Q8_0), ..Default::default() };
-    let quantized = place.path("q8.gguf");
-    autarky_family::convert(&Model::open(gguf).unwrap(), &quantized, &options, &mut |_| {}).unwrap();
+    let quantized = place.quantized();
     let mut config =
         place.config("[adapter]\nrank = 4\ndora = true\n[optimizer]\nlearning-rate = 0.01\nema = 0.5\n");
     config.model = autarky_train::config::ModelConfig { from: Some(quantized.clone()), ..Default::default() };

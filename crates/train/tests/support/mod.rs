@@ -30,3 +30,12 @@ pub(crate) fn devices() -> Vec<(String, Box<dyn Device>)> {
         Isa::available().into_iter().map(|isa| (isa.to_string(), Box::new(cpu(isa, 2)) as Box<dyn Device>));
     [("reference".to_owned(), Box::new(Reference) as Box<dyn Device>)].into_iter().chain(cpus).collect()
 }
+
+/// Fails unless every number is as expected, to 1e-4 of the largest.
+pub(crate) fn compare(found: &[f32], expected: &[f32], what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let largest = expected.iter().fold(1e-3f32, |m, x| m.max(x.abs()));
+    for (i, (a, b)) in found.iter().zip(expected).enumerate() {
+        assert!((a - b).abs() <= 1e-4 * largest, "{what}[{i}]: {a}, and {b} by PyTorch");
+    }
+}
