@@ -6,7 +6,7 @@
 //! | `GET /api/runs/{id}` | `{"run": ..., "curve": ...}` |
 //! | `GET /api/runs/{id}?after=STEP` | the same, with what there is of later steps alone |
 //!
-//! A curve's series are thinned: to at most some hundred points. Losses are in nats a token, times in seconds, `written` is Unix time.
+//! A curve's series are thinned to some hundred points at most. Losses are in nats a token, times in seconds, `written` is Unix time.
 
 mod curve;
 mod file;
