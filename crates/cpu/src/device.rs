@@ -68,8 +68,8 @@ impl Cpu {
     }
 
     /// Where the time of this device's programs went, when [`CpuOptions::profile`] asked for it.
-    pub fn profile(&self) -> Option<&Profile> {
-        self.settings.profile.as_deref()
+    pub fn profile(&self) -> Option<Arc<Profile>> {
+        self.settings.profile.clone()
     }
 }
 

@@ -6,9 +6,10 @@
 //! Helpers are `inline(always)` without `target_feature`: they only ever become part of the entry functions, which have
 //! it. Their `# Safety` is the same throughout: the processor has the features of [`product`].
 
-use super::Task;
 use super::format::{CHUNK, PANEL_ROWS};
 use super::paired::{PAIR, Paired};
+use super::{LINE, PackedWeight, Task, prefetch_later};
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 /// Rows and panels whose sums are in registers: 24 of 32.
@@ -50,12 +51,14 @@ pub(super) unsafe fn product(task: &Task<'_>) {
         while panel < task.panels.1 {
             // Groups and sets of about the same size.
             let panels = even(task.panels.1 - panel, PANELS);
-            let mut row = first;
+            let sets = (end - first).div_ceil(ROWS);
+            let (mut row, mut nth) = (first, 0);
             while row < end {
                 let rows = even(end - row, ROWS);
+                let next = Ahead::of(task.weight, panel + panels, chunks, (nth, sets));
                 // SAFETY: the caller's promise; rows and panels are the task's.
-                unsafe { sized!(rows, panels, R, P, set::<R, P>(task, row, panel, chunks)) };
-                row += rows;
+                unsafe { sized!(rows, panels, R, P, set::<R, P>(task, row, panel, chunks, next)) };
+                (row, nth) = (row + rows, nth + 1);
             }
             panel += panels;
         }
@@ -67,6 +70,38 @@ fn even(count: usize, most: usize) -> usize {
     count.div_ceil(count.div_ceil(most))
 }
 
+/// What a set calls to the second-level cache meanwhile: its share of the panels that come next. Memory is too far away
+/// to begin with it when they come, and a set is too long for the processor to look beyond it.
+#[derive(Clone, Copy)]
+struct Ahead {
+    next: *const u8,
+    /// Bytes for every pair.
+    step: usize,
+}
+
+impl Ahead {
+    const NONE: Ahead = Ahead { next: std::ptr::null(), step: 0 };
+
+    /// The share of set `nth` of `sets` in those chunks of the panels from `panel` on.
+    fn of(weight: &PackedWeight, panel: usize, chunks: (usize, usize), (nth, sets): (usize, usize)) -> Ahead {
+        let each = (sets / PANELS).max(1);
+        let panel = panel + nth / each;
+        if nth / each >= PANELS || panel >= weight.panels() {
+            return Ahead::NONE;
+        }
+        let at = |chunk: usize| weight.cols().min(chunk * CHUNK) / 2 * PAIR;
+        let lines = (at(chunks.1) - at(chunks.0)) / PAIR;
+        let from = at(chunks.0) + nth % each * lines.div_ceil(each) * PAIR;
+        Ahead { next: weight.panel(panel).wrapping_add(from), step: PAIR.div_ceil(each) }
+    }
+
+    #[inline(always)]
+    fn call(&mut self) {
+        prefetch_later(self.next);
+        self.next = self.next.wrapping_add(self.step);
+    }
+}
+
 /// Adds some chunks of `R` rows against `P` panels: to nothing if they are the first, else to what is there.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c")]
@@ -75,20 +110,30 @@ unsafe fn set<const R: usize, const P: usize>(
     row: usize,
     panel: usize,
     (first, end): (usize, usize),
+    mut ahead: Ahead,
 ) {
     let cols = task.weight.cols();
-    let place = |r: usize, p: usize| {
-        let (to, count) = task.place(row + r, panel + p);
-        (to, columns(count))
-    };
+    let place = |r: usize, p: usize| task.place(row + r, panel + p);
     // SAFETY: pointers stay inside the panels, the activations' rows and the result.
     unsafe {
+        // Sums go to memory that is far away: it is asked for while they are computed.
+        (0..R).for_each(|r| (0..P).for_each(|p| prefetch_to_write(place(r, p).0)));
+        if panel == task.panels.0 {
+            // The first panels are what brings rows of activations near.
+            for chunk in first..end {
+                let lines = (cols - chunk * CHUNK).min(CHUNK).div_ceil(LINE / 2);
+                for next in row + R..(row + 2 * R).min(task.rows.1) {
+                    let at = task.activations.bf16s(chunk, next).cast::<u8>();
+                    (0..lines).for_each(|line| prefetch_later(at.wrapping_add(LINE * line)));
+                }
+            }
+        }
         let mut sums = [[_mm512_setzero_ps(); P]; R];
         if first > 0 {
             for (r, sums) in sums.iter_mut().enumerate() {
                 for (p, sum) in sums.iter_mut().enumerate() {
-                    let (from, mask) = place(r, p);
-                    *sum = _mm512_maskz_loadu_ps(mask, from);
+                    let (from, count) = place(r, p);
+                    *sum = load(from, count);
                 }
             }
         }
@@ -97,12 +142,13 @@ unsafe fn set<const R: usize, const P: usize>(
             let left = task.activations.bf16s(chunk, row).cast::<u8>().cast_const();
             // Only the last chunk is shorter, so the earlier ones are full.
             let right = |p: usize| task.weight.panel(panel + p).add(chunk * CHUNK / 2 * PAIR);
-            add::<R, P, { 2 * CHUNK }, 4>(&mut sums, left, std::array::from_fn(right), pairs);
+            let right = std::array::from_fn(right);
+            add::<R, P, { 2 * CHUNK }, 4>(&mut sums, left, right, pairs, &mut ahead);
         }
         for (r, sums) in sums.iter().enumerate() {
             for (p, sum) in sums.iter().enumerate() {
-                let (to, mask) = place(r, p);
-                _mm512_mask_storeu_ps(to, mask, *sum);
+                let (to, count) = place(r, p);
+                store(to, count, *sum);
             }
         }
     }
@@ -116,12 +162,14 @@ unsafe fn add<const R: usize, const P: usize, const BY_ROW: usize, const BY_PAIR
     left: *const u8,
     right: [*const u8; P],
     pairs: usize,
+    ahead: &mut Ahead,
 ) {
     // SAFETY: the operands have as many pairs.
     unsafe {
         for pair in 0..pairs {
             let b: [__m512i; P] =
                 std::array::from_fn(|p| _mm512_loadu_si512(right[p].add(pair * PAIR).cast()));
+            ahead.call();
             for r in 0..R {
                 let a = left.add(r * BY_ROW + pair * BY_PAIR).cast::<i32>().read_unaligned();
                 let a = _mm512_set1_epi32(a);
@@ -129,6 +177,37 @@ unsafe fn add<const R: usize, const P: usize, const BY_ROW: usize, const BY_PAIR
                     sums[r][p] = _mm512_dpbf16_ps(sums[r][p], bf16s(a), bf16s(b[p]));
                 }
             }
+        }
+    }
+}
+
+/// Asks for the cache line at `at`, which need not be valid, to be written.
+#[inline(always)]
+fn prefetch_to_write(at: *mut f32) {
+    // SAFETY: processors with AVX-512 have the instruction, and it never faults.
+    unsafe { asm!("prefetchw [{}]", in(reg) at, options(nostack, preserves_flags)) }
+}
+
+/// The first so many of 16 numbers, and zeros.
+#[inline(always)]
+unsafe fn load(from: *const f32, count: usize) -> __m512 {
+    // SAFETY: as many are the caller's.
+    unsafe {
+        match count >= PANEL_ROWS {
+            true => _mm512_loadu_ps(from),
+            false => _mm512_maskz_loadu_ps(columns(count), from),
+        }
+    }
+}
+
+/// Stores the first so many of 16 numbers: all of them without a mask, which costs a store more than it seems.
+#[inline(always)]
+unsafe fn store(to: *mut f32, count: usize, numbers: __m512) {
+    // SAFETY: as many are the caller's.
+    unsafe {
+        match count >= PANEL_ROWS {
+            true => _mm512_storeu_ps(to, numbers),
+            false => _mm512_mask_storeu_ps(to, columns(count), numbers),
         }
     }
 }
@@ -178,6 +257,10 @@ pub(super) unsafe fn outer(dy: &Paired, dy_panel: usize, x: &Paired, panels: (us
     let count = PANEL_ROWS.min(dy.cols - first);
     for pair in (0..x.pairs()).step_by(STRETCH) {
         let pairs = STRETCH.min(x.pairs() - pair);
+        let sets = (panels.1 - panels.0).div_ceil(PANELS) * count.div_ceil(ROWS);
+        // What comes next of dy lies behind this, in the next panel if not in this one.
+        let mut ahead =
+            Ahead { next: dy.start(dy_panel, pair).wrapping_add(pairs * PAIR), step: PAIR.div_ceil(sets) };
         for panel in (panels.0..panels.1).step_by(PANELS) {
             let across = PANELS.min(panels.1 - panel);
             for row in (0..count).step_by(ROWS) {
@@ -189,7 +272,7 @@ pub(super) unsafe fn outer(dy: &Paired, dy_panel: usize, x: &Paired, panels: (us
                     let left_columns = x.cols - panel * PANEL_ROWS;
                     sized!(rows, across, R, P, {
                         let right = std::array::from_fn(|p| x.at(panel + p, pair).cast_const());
-                        outer_set::<R, P>(left, right, pairs, (to, x.cols, left_columns));
+                        outer_set::<R, P>(left, right, pairs, (to, x.cols, left_columns), &mut ahead);
                     });
                 }
             }
@@ -205,17 +288,19 @@ unsafe fn outer_set<const R: usize, const P: usize>(
     right: [*const u8; P],
     pairs: usize,
     (to, stride, left_columns): (*mut f32, usize, usize),
+    ahead: &mut Ahead,
 ) {
     // SAFETY: the caller's promises.
     unsafe {
+        let place = |r: usize, p: usize| to.wrapping_add(r * stride + p * PANEL_ROWS);
+        // What is there comes from memory, and is wanted at the end.
+        (0..R).for_each(|r| (0..P).for_each(|p| prefetch_to_write(place(r, p))));
         let mut sums = [[_mm512_setzero_ps(); P]; R];
-        add::<R, P, 4, PAIR>(&mut sums, left, right, pairs);
+        add::<R, P, 4, PAIR>(&mut sums, left, right, pairs, ahead);
         for (r, sums) in sums.iter().enumerate() {
             for (p, sum) in sums.iter().enumerate() {
-                let mask = columns(left_columns - p * PANEL_ROWS);
-                let to = to.add(r * stride + p * PANEL_ROWS);
-                let sum = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, to), *sum);
-                _mm512_mask_storeu_ps(to, mask, sum);
+                let (to, count) = (place(r, p), left_columns - p * PANEL_ROWS);
+                store(to, count, _mm512_add_ps(load(to, count), *sum));
             }
         }
     }

@@ -38,6 +38,16 @@ impl Paired {
         self.rows.div_ceil(2)
     }
 
+    /// Panels that so many bytes have room for.
+    pub(crate) fn panels_in(&self, bytes: usize) -> usize {
+        bytes / (self.pairs().max(1) * PAIR)
+    }
+
+    /// Where a pair of rows of a panel is or would be.
+    pub(super) fn start(&self, panel: usize, pair: usize) -> *const u8 {
+        self.start.wrapping_add((panel * self.pairs() + pair) * PAIR)
+    }
+
     /// A pair of rows of a panel.
     ///
     /// # Safety

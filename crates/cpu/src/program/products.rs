@@ -16,8 +16,9 @@ use super::task::{Matrix, Operand};
 pub(super) const ROWS: usize = 128;
 /// Pieces have multiples of so many rows, but for the last: the sets that kernels run through a panel are full then.
 const SET: usize = 8;
-/// Panels that one piece covers at most: what is done with its results finds them in that cache.
-const PANELS: usize = 16;
+/// Panels that one piece covers at most, in threes as kernels take them: what is done with its results finds them in
+/// that cache.
+const PANELS: usize = 18;
 /// Up to this many rows, a piece covers as many panels as a thread takes at once, to read them as one stream.
 const FEW_ROWS: usize = 8;
 

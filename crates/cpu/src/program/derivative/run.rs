@@ -11,8 +11,10 @@ use super::{Derivative, Normed, Pairs};
 /// Columns of a gradient that a thread takes at a time, and rows.
 const COLUMNS: usize = 64;
 const ROWS: usize = 48;
-/// Panels of 16 columns that a thread takes at a time.
-const PANELS: usize = 6;
+/// Panels of 16 columns that kernels take at a time: a thread takes multiples of it, as many as a part of the second-level
+/// cache has room for.
+const PANELS: usize = 3;
+const CACHE: usize = 512 << 10;
 
 impl Run<'_, '_> {
     pub(in super::super) fn derivative(&self, derivative: &Derivative) {
@@ -82,11 +84,12 @@ impl Run<'_, '_> {
             }
             Derivative::OuterPairs { gradient, x, dy } => {
                 let (x, dy, to) = (self.paired(x), self.paired(dy), self.gradient(*gradient));
-                let across = x.panels().div_ceil(PANELS);
+                let most = x.panels_in(CACHE).max(PANELS) / PANELS * PANELS;
+                let across = x.panels().div_ceil(most);
                 self.worker.for_each(across * dy.panels(), 1, |range| {
                     for i in range {
-                        let (first, panel) = (i / dy.panels() * PANELS, i % dy.panels());
-                        let panels = (first, x.panels().min(first + PANELS));
+                        let (first, panel) = (i / dy.panels() * most, i % dy.panels());
+                        let panels = (first, x.panels().min(first + most));
                         // SAFETY: as above; the piece is this thread's.
                         unsafe { dy.add_outer(panel, &x, panels, to) };
                     }
