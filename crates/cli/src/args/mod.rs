@@ -283,6 +283,10 @@ pub(crate) struct BenchArgs {
     #[arg(long, requires = "train")]
     pub(crate) recompute: bool,
 
+    /// Say where the time of a step goes
+    #[arg(long, requires = "train")]
+    pub(crate) profile: bool,
+
     /// Run a round for each line of standard input, and print one line of JSON for each: for programs that let engines
     /// take turns
     #[arg(long, hide = true)]

@@ -1,9 +1,10 @@
 //! Steps of training a model with made-up weights on made-up tokens.
 
-use std::time::Instant;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use autarky_cpu::{Isa, Pool, matmul::peak};
+use autarky_cpu::{Isa, Pool, Profile, matmul::peak};
 use autarky_engine::memory::human;
 use autarky_family::{Outline, outline, outline_of};
 use autarky_graph::conformance::{RandomWeights, Rng};
@@ -53,9 +54,18 @@ impl Shape {
     }
 }
 
+/// Seconds of a step by kind of work, as the first thread spends them, most first.
+fn kinds(profile: &Profile, time: Duration, steps: usize) -> Vec<(&'static str, f64)> {
+    let (_, mut kinds) = profile.take();
+    let rest = time.saturating_sub(kinds.iter().map(|(_, time)| *time).sum());
+    kinds.push(("optimizer and the rest", rest));
+    kinds.sort_by_key(|(_, time)| std::cmp::Reverse(*time));
+    kinds.into_iter().map(|(kind, time)| (kind, time.as_secs_f64() / steps as f64)).collect()
+}
+
 pub(super) fn run(args: &BenchArgs) -> Result<()> {
     let Shape { outline, sequences, length } = Shape::of(args)?;
-    let (device, threads) = load::device(&args.device)?;
+    let (device, threads, profile) = load::profiled_device(&args.device, args.profile)?;
     let mut rng = Rng::new(1);
     let weights = RandomWeights::new(&mut rng, &outline.graph, |_| DType::F32);
     let options = TrainerOptions {
@@ -73,21 +83,26 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
     drop(weights);
     let mut progress = Progress::new("training");
     let all = WARM_UP + args.rounds;
-    let (mut rates, mut losses) = (Vec::new(), Vec::new());
+    let (mut rates, mut losses, mut time) = (Vec::new(), Vec::new(), Duration::ZERO);
     for step in 0..all {
         progress.set(step as u64, all as u64, "");
         let mut sequence =
             || -> Vec<u32> { (0..=length).map(|_| rng.below(outline.config.vocabulary) as u32).collect() };
         let tokens: Vec<Vec<u32>> = (0..sequences).map(|_| sequence()).collect();
         let tokens: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
+        if step == WARM_UP {
+            profile.iter().for_each(|profile| drop(profile.take()));
+        }
         let start = Instant::now();
         let report = trainer.step(&tokens, 1e-3)?;
         if step >= WARM_UP {
+            time += start.elapsed();
             rates.push(report.tokens as f64 / start.elapsed().as_secs_f64());
             losses.push(report.loss);
         }
     }
     drop(progress);
+    let kinds = profile.map(|profile| kinds(&profile, time, args.rounds));
 
     let parameters = outline.graph.parameters();
     // Two operations a parameter forward, four back.
@@ -119,6 +134,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
             "peak_flops": peak,
             "peak_flops_share": share,
             "resident_bytes": resident,
+            "seconds_by_kind": kinds.map(|kinds| kinds.into_iter().collect::<BTreeMap<_, _>>()),
         }));
     }
     let each: Vec<String> = rates.iter().map(|r| format!("{r:.0}")).collect();
@@ -137,6 +153,10 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
     );
     if let Some(resident) = resident {
         text += &format!("resident  {}\n", human(resident));
+    }
+    for (kind, seconds) in kinds.unwrap_or_default() {
+        let share = 100.0 * seconds * args.rounds as f64 / time.as_secs_f64();
+        text += &format!("{:>9.1} ms {share:3.0}%  {kind}\n", 1e3 * seconds);
     }
     print(&text)
 }
