@@ -47,7 +47,7 @@ fn main() {
         let part = |slot: usize| &inputs[slot][..tokens * inputs[slot].len() / chunk];
         let sequences = [SequenceStep { position, tokens, blocks }];
         let slots = [part(0), part(1), part(2)];
-        let step = Step { tokens: &[], sequences: &sequences, outputs: &[], inputs: &slots };
+        let step = Step { tokens: &[], sequences: &sequences, outputs: &[], inputs: &slots, weights: &[] };
         let start = Instant::now();
         program.run(&step).expect("the step is within the limits");
         start.elapsed().as_secs_f64()

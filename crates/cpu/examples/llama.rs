@@ -51,7 +51,7 @@ fn main() {
         let outputs = [tokens as u32 - 1];
         let start = Instant::now();
         program
-            .run(&Step { tokens: &ids, sequences: &sequences, outputs: &outputs, inputs: &[] })
+            .run(&Step { tokens: &ids, sequences: &sequences, outputs: &outputs, inputs: &[], weights: &[] })
             .expect("runs");
         position += tokens;
         start.elapsed()

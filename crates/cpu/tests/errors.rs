@@ -109,7 +109,7 @@ fn a_step_that_does_not_fit_changes_nothing() {
     let blocks = [2u32, 0, 1, 3];
     let run = |program: &mut dyn Program, tokens: &[u32], position: usize, blocks: &[u32]| {
         let sequences = [SequenceStep { position, tokens: tokens.len(), blocks }];
-        program.run(&Step { tokens, sequences: &sequences, outputs: &[0], inputs: &[] })
+        program.run(&Step { tokens, sequences: &sequences, outputs: &[0], inputs: &[], weights: &[] })
     };
     run(&mut *program, &[1, 2, 3], 0, &blocks).unwrap();
     let before = program.output(0).to_vec();

@@ -90,7 +90,7 @@ fn run(program: &mut dyn Program, all: &[Sequence], schedule: &[Vec<(usize, usiz
             })
             .collect();
         let slots: Vec<&[f32]> = slots.iter().map(Vec::as_slice).collect();
-        let step_ = Step { tokens: &[], sequences: &parts, outputs: &[], inputs: &slots };
+        let step_ = Step { tokens: &[], sequences: &parts, outputs: &[], inputs: &slots, weights: &[] };
         program.run(&step_).expect("the step is within the limits");
         let tokens: usize = step.iter().map(|s| s.1).sum();
         let mut rows = program.output(0).chunks_exact(program.output(0).len() / tokens);

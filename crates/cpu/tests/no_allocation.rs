@@ -106,7 +106,13 @@ fn a_step_allocates_nothing() {
     ];
     for sequences in steps {
         let rows: usize = sequences.iter().map(|s| s.tokens).sum();
-        let step = Step { tokens: &tokens[..rows], sequences, outputs: &[rows as u32 - 1], inputs: &[] };
+        let step = Step {
+            tokens: &tokens[..rows],
+            sequences,
+            outputs: &[rows as u32 - 1],
+            inputs: &[],
+            weights: &[],
+        };
         let before = ALLOCATIONS.load(Ordering::Relaxed);
         program.run(&step).expect("the step is within the limits");
         let allocated = ALLOCATIONS.load(Ordering::Relaxed) - before;

@@ -233,7 +233,8 @@ impl Engine {
                 &many
             }
         };
-        let step = Step { tokens: &self.tokens, sequences, outputs: &self.outputs, inputs: &[] };
+        let step =
+            Step { tokens: &self.tokens, sequences, outputs: &self.outputs, inputs: &[], weights: &[] };
         self.program.run(&step)?;
         for w in work.iter_mut() {
             w.sequence.computed(w.tokens);

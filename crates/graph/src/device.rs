@@ -213,6 +213,10 @@ pub struct Step<'a> {
     pub outputs: &'a [u32],
     /// What [`Op::Input`]s read: slot by slot, `[tokens, width]` row-major.
     pub inputs: &'a [&'a [f32]],
+    /// The weights that a training step changes: those whose gradients the graph gathers, each at its place among the graph's
+    /// and row-major, as they were compiled or last set ([`Program::set_weight`]). So whoever changes them holds them alone:
+    /// programs may keep copies in forms of their own, and may do without. Empty where the graph gathers no gradients.
+    pub weights: &'a [&'a [f32]],
 }
 
 impl Step<'_> {
@@ -297,6 +301,21 @@ impl Step<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The numbers that are lent of a weight.
+    ///
+    /// # Errors
+    /// When they are not as many as the weight has.
+    pub fn lent(&self, graph: &Graph, weight: WeightId) -> Result<&[f32], RunError> {
+        let (found, spec) =
+            (self.weights.get(weight.index()).copied().unwrap_or_default(), graph.weight(weight));
+        if found.len() == spec.shape.iter().product::<usize>() {
+            return Ok(found);
+        }
+        let (name, shape) = (&spec.name, &spec.shape);
+        let what = format!("{} numbers are lent of \"{name}\", which is {shape:?}", found.len());
+        Err(RunError::Step(what))
     }
 
     /// Every wanted token's target is in the vocabulary.
@@ -413,6 +432,22 @@ pub trait Device {
     ) -> Result<Box<dyn Program>, CompileError>;
 }
 
+/// The numbers of all weights whose gradients a graph gathers, each at its place: what steps lend ([`Step::weights`]).
+///
+/// # Errors
+/// When one is missing or cannot be read.
+pub fn to_lend(graph: &Graph, weights: &dyn Weights) -> Result<Vec<Vec<f32>>, WeightError> {
+    let mut numbers = vec![Vec::new(); graph.weights().len()];
+    for node in graph.nodes() {
+        let Op::Gradient(gradient) = &node.op else { continue };
+        for id in gradient.of() {
+            let spec = graph.weight(id);
+            numbers[id.index()] = fetch(weights, &spec.name, &spec.shape)?.to_f32(&spec.name)?;
+        }
+    }
+    Ok(numbers)
+}
+
 /// Gets a weight and checks its shape and size against the graph: what every compiler does with each.
 ///
 /// # Errors
@@ -459,7 +494,8 @@ mod tests {
         let numbers = [0.0; 512];
         let check = |sequences: &[SequenceStep<'_>]| {
             let rows: usize = sequences.iter().map(|s| s.tokens).sum();
-            let step = Step { tokens: &[], sequences, outputs: &[], inputs: &[&numbers[..2 * rows]] };
+            let step =
+                Step { tokens: &[], sequences, outputs: &[], inputs: &[&numbers[..2 * rows]], weights: &[] };
             step.check(&graph, &limits)
         };
         let at = |position, tokens, blocks| SequenceStep { position, tokens, blocks };

@@ -25,7 +25,7 @@ pub use builder::Builder;
 pub use cost::Cost;
 pub use device::{
     Abilities, Activations, BLOCK, CACHE_GROUP, CacheDType, Device, Limits, MemoryUse, Program, SequenceStep,
-    Step, Tensor, Weights,
+    Step, Tensor, Weights, to_lend,
 };
 pub use dim::{Dim, Shape, Sizes, Symbol};
 pub use error::{CompileError, GraphError, RunError, WeightError};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use autarky_graph::derivative::losses;
 use autarky_graph::{BLOCK, Device, Graph, Weights};
 
-use crate::step::{Laid, compile, parts};
+use crate::step::{Laid, With, compile, parts};
 use crate::trainer::{Example, Precision, TrainError};
 
 /// Tokens that are read at a time: their logits are all there at once.
@@ -47,7 +47,7 @@ pub fn evaluate(
     let examples: Vec<Example> = examples.iter().filter(|e| e.read() > 0).cloned().collect();
     for part in parts(&examples, tokens, sequences) {
         let laid = Laid::new(part);
-        found.sum += laid.run(&mut *program, &blocks, 1.0)?;
+        found.sum += laid.run(&mut *program, With { blocks: &blocks, weights: &[] }, 1.0)?;
         found.tokens += laid.learned.iter().filter(|&&learned| learned).count();
     }
     Ok(found)

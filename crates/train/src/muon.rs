@@ -169,7 +169,13 @@ impl Products {
         let program = self.programs.get_mut(&sizes).expect("a product that was prepared");
         program.clear_gradients();
         let sequences = [SequenceStep { position: 0, tokens: sizes.0, blocks: &[] }];
-        program.run(&Step { tokens: &[], sequences: &sequences, outputs: &[], inputs: &[a, b] })?;
+        program.run(&Step {
+            tokens: &[],
+            sequences: &sequences,
+            outputs: &[],
+            inputs: &[a, b],
+            weights: &[],
+        })?;
         let only = product(1, 1).weight_ids().next().expect("a product has one weight");
         Ok(program.gradient(only))
     }

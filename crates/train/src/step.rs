@@ -12,6 +12,15 @@ use half::bf16;
 
 use crate::trainer::{Example, Precision};
 
+/// What a program's steps are run with, beside examples.
+#[derive(Clone, Copy)]
+pub(crate) struct With<'a> {
+    /// The blocks of its cache.
+    pub(crate) blocks: &'a [u32],
+    /// The weights that steps change, as [`Step::weights`] has them.
+    pub(crate) weights: &'a [&'a [f32]],
+}
+
 /// Examples, one after another.
 #[derive(Debug, Default)]
 pub(crate) struct Laid {
@@ -44,11 +53,11 @@ impl Laid {
     pub(crate) fn run(
         &self,
         program: &mut dyn Program,
-        blocks: &[u32],
+        with: With<'_>,
         factor: f32,
     ) -> Result<f64, RunError> {
         let factors: Vec<f32> = self.learned.iter().map(|&l| if l { factor } else { 0.0 }).collect();
-        self.compute(program, blocks, &factors)?;
+        self.compute(program, with, &factors)?;
         let losses = program.output(0).iter().zip(&self.learned).filter(|(_, learned)| **learned);
         Ok(losses.map(|(&loss, _)| f64::from(loss)).sum())
     }
@@ -60,7 +69,7 @@ impl Laid {
     pub(crate) fn compute(
         &self,
         program: &mut dyn Program,
-        blocks: &[u32],
+        With { blocks, weights }: With<'_>,
         factors: &[f32],
     ) -> Result<(), RunError> {
         let mut free = blocks;
@@ -75,7 +84,8 @@ impl Laid {
         let mut inputs = [&[][..]; 2];
         inputs[TARGETS] = &self.targets;
         inputs[FACTORS] = factors;
-        program.run(&Step { tokens: &self.tokens, sequences: &sequences, outputs: &outputs, inputs: &inputs })
+        let (tokens, sequences, outputs) = (&self.tokens, &sequences, &outputs);
+        program.run(&Step { tokens, sequences, outputs, inputs: &inputs, weights })
     }
 }
 

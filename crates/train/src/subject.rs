@@ -218,8 +218,8 @@ impl Subject {
         self.graph.weights().iter().filter(|spec| self.adapter.is_none() || is_update(spec))
     }
 
-    /// Bytes that training takes at least: what the program reads of every weight, forward and back, and of those that are
-    /// trained their 32-bit numbers, gradients and running means, with one of the weights themselves if `averaged`.
+    /// Bytes that training takes at least: of weights that are trained their 32-bit numbers, gradients and running means, with
+    /// one of the weights themselves if `averaged`, and of the others what the program reads forward and back.
     pub fn least_memory(&self, precision: Precision, averaged: bool) -> u64 {
         let packed = if precision == Precision::Bf16 { 2 } else { 4 };
         let (all, trained) = (self.graph.parameters(), self.trained());
@@ -231,7 +231,7 @@ impl Subject {
             _ => 2 * packed * (all - trained),
         };
         let kept = if averaged { 20 } else { 16 };
-        frozen + (2 * packed + kept) * trained
+        frozen + kept * trained
     }
 
     /// The weights of a model that there is, where threads may read them.

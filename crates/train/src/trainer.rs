@@ -20,7 +20,7 @@ use crate::optimizer::Optimizer;
 use crate::parallel::sum_of_squares;
 use crate::ranks::{RanksError, Share};
 use crate::spikes::Norms;
-use crate::step::{Laid, compile};
+use crate::step::{Laid, With, compile};
 
 /// Why a model cannot be trained, or not on this.
 #[derive(Debug, Error)]
@@ -164,6 +164,8 @@ pub struct Trainer {
     pub(crate) shared: Option<Share>,
     /// Space for the tables of a step.
     blocks: Vec<u32>,
+    /// Weights of the graph.
+    weights: usize,
 }
 
 pub(crate) struct Trained {
@@ -244,8 +246,19 @@ impl Trainer {
         }
         let average = options.ema.map(|decay| Average::new(decay, trained.iter().map(|t| &t.numbers[..])));
         let norms = Norms::default();
-        let (row_norms, shared) = (None, None);
-        Ok(Trainer { program, options, trained, optimizer, average, norms, row_norms, shared, blocks })
+        let (row_norms, shared, weights) = (None, None, graph.weights().len());
+        Ok(Trainer {
+            program,
+            options,
+            trained,
+            optimizer,
+            average,
+            norms,
+            row_norms,
+            shared,
+            blocks,
+            weights,
+        })
     }
 
     /// The memory that the program holds: beside it are the optimizer's state and the weights as 32-bit floats.
@@ -381,8 +394,21 @@ impl Trainer {
         if of == 0 {
             return Err(TrainError::Nothing);
         }
-        let sum = Laid::new(examples).run(&mut *self.program, &self.blocks, 1.0 / of as f32)?;
+        let sum = self.run(|program, with| Laid::new(examples).run(program, with, 1.0 / of as f32))?;
         if sum.is_finite() { Ok(sum) } else { Err(TrainError::NotANumber("loss")) }
+    }
+
+    /// Runs a step of the program, with the weights as they are.
+    fn run<T>(
+        &mut self,
+        step: impl FnOnce(&mut dyn Program, With<'_>) -> Result<T, RunError>,
+    ) -> Result<T, RunError> {
+        let all = self.trained.iter().enumerate();
+        let numbers: Vec<_> =
+            all.map(|(i, t)| dora::programmed(self.row_norms.as_ref(), i, &t.numbers)).collect();
+        let mut weights = vec![&[][..]; self.weights];
+        self.trained.iter().zip(&numbers).for_each(|(t, numbers)| weights[t.id.index()] = numbers);
+        step(&mut *self.program, With { blocks: &self.blocks, weights: &weights })
     }
 
     /// Adds the gradients of Σ factor · loss to those that are there, with a factor for every token that is predicted, one
@@ -402,7 +428,7 @@ impl Trainer {
         if let Some(short) = examples.iter().position(|e| e.tokens.len() < 2) {
             return Err(TrainError::Short(short));
         }
-        Laid::new(examples).compute(&mut *self.program, &self.blocks, factors)?;
+        self.run(|program, with| Laid::new(examples).compute(program, with, factors))?;
         let losses = self.program.output(0)[..factors.len()].to_vec();
         match losses.iter().all(|loss| loss.is_finite()) {
             true => Ok(losses),
@@ -415,7 +441,7 @@ impl Trainer {
     /// # Errors
     /// When the examples do not fit the options.
     pub fn losses(&mut self, examples: &[Example]) -> Result<f64, TrainError> {
-        let sum = Laid::new(examples).run(&mut *self.program, &self.blocks, 1.0);
+        let sum = self.run(|program, with| Laid::new(examples).run(program, with, 1.0));
         self.discard();
         Ok(sum?)
     }

@@ -35,7 +35,9 @@ fn logits(graph: &Arc<Graph>, weights: &dyn Weights, tokens: &[u32]) -> Vec<f32>
     let mut program = Reference.compile(Arc::clone(graph), weights, limits).unwrap();
     let outputs: Vec<u32> = (0..n as u32).collect();
     let sequences = [SequenceStep { position: 0, tokens: n, blocks: &[0] }];
-    program.run(&Step { tokens, sequences: &sequences, outputs: &outputs, inputs: &[] }).unwrap();
+    program
+        .run(&Step { tokens, sequences: &sequences, outputs: &outputs, inputs: &[], weights: &[] })
+        .unwrap();
     program.output(0).to_vec()
 }
 

@@ -182,7 +182,10 @@ fn gradients_through_every_op_are_those_of_pytorch() {
         inputs[TARGETS] = &targets;
         inputs[FACTORS] = &factors;
         let (tokens, outputs): (Vec<u32>, Vec<u32>) = (numbers(case, "tokens"), (0..rows as u32).collect());
-        let step = Step { tokens: &tokens, sequences: &sequences, outputs: &outputs, inputs: &inputs };
+        let lent = to_lend(&graph, &tensors).unwrap();
+        let lent: Vec<&[f32]> = lent.iter().map(Vec::as_slice).collect();
+        let (sequences, outputs) = (&sequences, &outputs);
+        let step = Step { tokens: &tokens, sequences, outputs, inputs: &inputs, weights: &lent };
         for (device, run) in &devices {
             let name = format!("{name} on {device}");
             let mut program = run.compile(Arc::clone(&graph), &tensors, limits).unwrap();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use autarky_graph::adapt::{self, FACTOR, adapted, factor, row_norms};
 use autarky_graph::derivative::{FACTORS, TARGETS, training};
 use autarky_graph::{
-    Builder, CacheDType, Graph, Limits, SequenceStep, Step, Tensor, WeightError, WeightSpec, Weights,
+    Builder, CacheDType, Graph, Limits, SequenceStep, Step, Tensor, WeightError, WeightSpec, Weights, to_lend,
 };
 use autarky_train::adapter::is_update;
 use autarky_train::{AdamWOptions, Precision, Trainer, TrainerOptions};
@@ -102,10 +102,12 @@ fn gradients_are_those_of_pytorch() {
     inputs[FACTORS] = &factors;
     let outputs: Vec<u32> = (0..n as u32).collect();
     let sequences = [SequenceStep { position: 0, tokens: n, blocks: &[0, 1, 2] }];
-    let step = Step { tokens, sequences: &sequences, outputs: &outputs, inputs: &inputs };
     for recompute in [false, true] {
         let graph =
             Arc::new(training(&fixture.graph, |spec: &WeightSpec| is_update(spec), recompute).unwrap());
+        let lent = to_lend(&graph, &weights).unwrap();
+        let lent: Vec<&[f32]> = lent.iter().map(Vec::as_slice).collect();
+        let step = Step { tokens, sequences: &sequences, outputs: &outputs, inputs: &inputs, weights: &lent };
         for (device, run) in support::devices() {
             let mut program = run.compile(Arc::clone(&graph), &weights, limits).unwrap();
             program.run(&step).unwrap();

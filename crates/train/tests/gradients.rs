@@ -10,7 +10,7 @@ use autarky_family::{Model, outline_of};
 use autarky_format::safetensors::File;
 use autarky_graph::conformance::{RandomWeights, Rng};
 use autarky_graph::derivative::training;
-use autarky_graph::{BLOCK, CacheDType, Device, Limits, SequenceStep, Step, WeightSpec};
+use autarky_graph::{BLOCK, CacheDType, Device, Limits, SequenceStep, Step, WeightSpec, to_lend};
 use autarky_quant::DType;
 use support::{checkpoint, cpu, devices, input};
 
@@ -46,8 +46,11 @@ fn check(name: &str) {
     let outputs: Vec<u32> = (0..n as u32 - 1).collect();
     let blocks: Vec<u32> = (0..n.div_ceil(BLOCK) as u32).collect();
     let sequence = SequenceStep { position: 0, tokens: n, blocks: &blocks };
-    let step =
-        Step { tokens: &tokens, sequences: &[sequence], outputs: &outputs, inputs: &[&targets, &factors] };
+    // Both graphs have the same weights, in the same order.
+    let lent = to_lend(&graphs[0], model.weights()).unwrap();
+    let lent: Vec<&[f32]> = lent.iter().map(Vec::as_slice).collect();
+    let (sequences, inputs) = (&[sequence], &[&targets[..], &factors]);
+    let step = Step { tokens: &tokens, sequences, outputs: &outputs, inputs, weights: &lent };
     let devices = devices();
     for ((device, run), graph) in devices.iter().flat_map(|d| graphs.iter().map(move |graph| (d, graph))) {
         let name = format!("{name} on {device}");

@@ -545,6 +545,8 @@ fn logits(model: &Model) -> Vec<f32> {
         Reference.compile(std::sync::Arc::clone(model.graph()), model.weights(), limits).unwrap();
     let sequence = SequenceStep { position: 0, tokens: tokens.len(), blocks: &[0] };
     let outputs: Vec<u32> = (0..tokens.len() as u32).collect();
-    program.run(&Step { tokens: &tokens, sequences: &[sequence], outputs: &outputs, inputs: &[] }).unwrap();
+    program
+        .run(&Step { tokens: &tokens, sequences: &[sequence], outputs: &outputs, inputs: &[], weights: &[] })
+        .unwrap();
     program.output(0).to_vec()
 }

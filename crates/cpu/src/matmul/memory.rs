@@ -91,6 +91,15 @@ impl WeightBytes {
         Some(bytes)
     }
 
+    /// A piece of a region.
+    ///
+    /// # Panics
+    /// When it is not inside.
+    pub(crate) fn part(region: &Arc<AlignedBytes>, offset: usize, len: usize) -> WeightBytes {
+        assert!(offset <= region.len() && len <= region.len() - offset, "{len} bytes from {offset}");
+        WeightBytes { region: Arc::clone(region), offset, len }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.len
     }

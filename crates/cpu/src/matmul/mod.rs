@@ -73,6 +73,7 @@ mod tests;
 pub use activations::{ActivationBuffer, ActivationKind, ActivationShape, Activations};
 pub use format::{CHUNK, GROUP, PANEL_ROWS};
 pub use memory::LINE;
+pub(crate) use packed::Blocks;
 pub use packed::{PackError, PackedWeight};
 pub(crate) use paired::Paired;
 

@@ -29,14 +29,18 @@
 mod panel;
 
 use super::format::{CHUNK, GROUP, PANEL_ROWS, Spec, chunk_bytes, float_len};
-use super::memory::WeightBytes;
+use super::memory::{AlignedBytes, LINE, WeightBytes};
 use super::unpack::{code_at, f16_at, scale_at};
+use crate::isa::Isa;
 use crate::pool::Pool;
 use autarky_quant::DType;
 use half::bf16;
-use panel::{Numbers, Source, float_place, pack_numbers, pack_panel};
+pub(super) use panel::Numbers;
+use panel::{Source, float_place, pack_numbers, pack_panel};
 use std::fmt;
 use std::mem::MaybeUninit;
+use std::ops::Range;
+use std::sync::Arc;
 
 /// Why a matrix cannot be packed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -249,6 +253,69 @@ impl PackedWeight {
                 None => widen_lane(self.dtype, chunk, lane, out),
             }
         }
+    }
+}
+
+/// Memory in which every thread packs the panels that it multiplies next, of matrices that are not kept packed.
+pub(crate) struct Blocks {
+    region: Arc<AlignedBytes>,
+    each: usize,
+}
+
+impl Blocks {
+    /// `each` bytes for each thread. `None` when memory is out.
+    pub(crate) fn new(threads: usize, each: usize) -> Option<Blocks> {
+        let each = each.checked_next_multiple_of(LINE)?;
+        Some(Blocks { region: Arc::new(AlignedBytes::zeroed(each.checked_mul(threads)?)?), each })
+    }
+
+    /// Bytes in all.
+    pub(crate) fn bytes(&self) -> usize {
+        self.region.len()
+    }
+
+    /// Some panels of a matrix of numbers, packed in the memory of a thread: a matrix of their rows. It is as
+    /// [`PackedWeight::set_numbers`] has it.
+    ///
+    /// # Panics
+    /// When there are not as many numbers, or no room.
+    ///
+    /// # Safety
+    /// The machine can run `isa`, and nothing else uses this thread's memory while the result lives.
+    pub(crate) unsafe fn pack(
+        &self,
+        (isa, thread): (Isa, usize),
+        dtype: DType,
+        shape @ (rows, cols): (usize, usize),
+        (numbers, transposed): (&[f32], bool),
+        panels: Range<usize>,
+    ) -> PackedWeight {
+        assert!(
+            matches!(dtype, DType::F32 | DType::BF16) && numbers.len() == rows * cols,
+            "numbers of a matrix"
+        );
+        let panel_bytes = panel_bytes(dtype, cols).expect("a matrix that is there");
+        let bytes = panel_bytes * panels.len();
+        assert!(bytes <= self.each, "{bytes} bytes of {}", self.each);
+        let (by_row, by_col) = if transposed { (1, rows) } else { (cols, 1) };
+        let source = Numbers { numbers, by_row, by_col };
+        let data = WeightBytes::part(&self.region, thread * self.each, bytes);
+        // SAFETY: the part has as many bytes, which are this thread's.
+        let out =
+            unsafe { std::slice::from_raw_parts_mut(data.as_mut_ptr().cast::<MaybeUninit<u8>>(), bytes) };
+        let rows = (rows - panels.start * PANEL_ROWS).min(panels.len() * PANEL_ROWS);
+        let weight = PackedWeight { dtype, rows, cols, panel_bytes, data };
+        #[cfg(target_arch = "x86_64")]
+        if dtype == DType::BF16 && isa.has_bf16_products() {
+            // SAFETY: the machine has the instructions; the panels are the matrix's.
+            unsafe { super::bf16::pack_panels(shape, source, panels, out) };
+            return weight;
+        }
+        let _ = isa;
+        for (panel, out) in panels.zip(out.chunks_exact_mut(panel_bytes)) {
+            pack_numbers(dtype, shape, source, panel, out);
+        }
+        weight
     }
 }
 

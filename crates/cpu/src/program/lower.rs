@@ -245,7 +245,7 @@ impl<'a> Lowering<'a> {
                 }
                 Op::GatedActivation(_) => {
                     let [a, b] = [node.args[0], node.args[1]];
-                    if a != b && self.lone_linear(a) && self.lone_linear(b) {
+                    if a != b && [a, b].iter().all(|v| self.lone_linear(*v) && !self.is_lent(*v)) {
                         self.absorbed[a.index()] = true;
                         self.absorbed[b.index()] = true;
                     }
@@ -259,6 +259,11 @@ impl<'a> Lowering<'a> {
     fn lone_linear(&self, value: ValueId) -> bool {
         let is_linear = matches!(self.graph.node(value).op, Op::Linear { .. });
         is_linear && self.needs[value.index()].readers == 1 && !self.absorbed[value.index()]
+    }
+
+    /// Whether the value is a linear's whose weight every step lends.
+    fn is_lent(&self, value: ValueId) -> bool {
+        matches!(self.graph.node(value).op, Op::Linear { weight, .. } if self.weights[weight.index()].lent().is_some())
     }
 
     fn buffer(&mut self, bytes: Option<usize>, what: &str) -> Result<BufferId, CompileError> {

@@ -36,7 +36,7 @@ use autarky_quant::DType;
 use crate::isa::Isa;
 use crate::kernels::Kernels;
 use crate::kernels::cache::Layout;
-use crate::matmul::LINE;
+use crate::matmul::{Blocks, LINE};
 use crate::pool::Pool;
 use crate::profile::Profile;
 
@@ -62,6 +62,8 @@ struct Prepared {
     isa: Isa,
     kernels: &'static Kernels,
     weights: LoadedWeights,
+    /// Where threads pack weights that steps lend.
+    blocks: Blocks,
     /// For every weight of the graph what is gathered of its gradient.
     gradients: Vec<Option<Region>>,
     tasks: Vec<Task>,
@@ -133,6 +135,7 @@ impl CpuProgram {
         let prepared = Prepared {
             isa: settings.isa,
             kernels: Kernels::of(settings.isa),
+            blocks: loaded.blocks(target.threads)?,
             weights: loaded,
             gradients,
             tasks,
@@ -205,6 +208,10 @@ fn caches(graph: &Graph, limits: &Limits) -> Result<Vec<Region>, CompileError> {
 impl autarky_graph::Program for CpuProgram {
     fn run(&mut self, step: &Step<'_>) -> Result<(), RunError> {
         step.check(&self.graph, &self.limits)?;
+        for lent in self.prepared.weights.lent() {
+            let id = self.graph.weight_ids().nth(lent.weight).expect("a weight of the graph");
+            step.lent(&self.graph, id)?;
+        }
         self.bound.bind(step);
         let (prepared, bound) = (&self.prepared, &self.bound);
         let profile = self.settings.profile.as_deref();
@@ -255,7 +262,7 @@ impl autarky_graph::Program for CpuProgram {
         MemoryUse {
             weights: weights + gradients as u64,
             cache: p.caches.iter().map(|c| c.bytes() as u64).sum(),
-            arena: (p.arena.bytes() + p.scratch.bytes()) as u64,
+            arena: (p.arena.bytes() + p.scratch.bytes() + p.blocks.bytes()) as u64,
         }
     }
 }

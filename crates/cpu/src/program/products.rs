@@ -10,6 +10,7 @@ use crate::matmul::{ActivationKind, Activations, PANEL_ROWS, PackedWeight, matmu
 use super::lower::GATE_WINDOW;
 use super::run::Run;
 use super::task::{Matrix, Operand};
+use super::weights::Lent;
 
 /// Rows that one piece of a product covers at most: their activations stay in the second-level cache while a thread runs
 /// them through one panel after another.
@@ -19,6 +20,10 @@ const SET: usize = 8;
 /// Panels that one piece covers at most, in threes as kernels take them: what is done with its results finds them in
 /// that cache.
 const PANELS: usize = 18;
+/// Rows that go by panels which a thread has packed for itself, at least.
+const PACKED_ROWS: usize = 256;
+/// Bytes of a block of rows beside such panels.
+const ROW_BYTES: usize = 256 << 10;
 /// Up to this many rows, a piece covers as many panels as a thread takes at once, to read them as one stream.
 const FEW_ROWS: usize = 8;
 
@@ -32,19 +37,9 @@ impl Run<'_, '_> {
         add: Option<Matrix>,
         to: &Matrix,
     ) {
-        let weight = &self.prepared.weights[weight].matrices()[0];
         let x = self.operand(from, 0);
         let bias = self.vector(bias);
-        let blocks = x.shape().rows().div_ceil(ROWS);
-        let threads = self.worker.threads();
-        let grain = match x.shape().kind() {
-            // Of numbers of two bytes and more a block of rows leaves little room in the cache: read it once.
-            ActivationKind::Bf16 if blocks.is_multiple_of(threads) || blocks > 8 * threads => weight.panels(),
-            _ => self.panel_grain(weight),
-        };
-        self.pieces(weight.panels(), grain, x.shape().rows(), |panels, rows| {
-            self.product(weight, &x, panels.clone(), rows.clone(), self.row(to, 0), to.width);
-            let (first, count) = columns(weight, &panels);
+        let finish = |first: usize, count: usize, rows: Range<usize>| {
             for row in rows {
                 // SAFETY: the columns are inside the row, and this thread's.
                 unsafe {
@@ -55,6 +50,57 @@ impl Run<'_, '_> {
                     if let Some(add) = &add {
                         (self.kernels().binary)(Binary::Add, y, self.row(add, row).add(first), y, count);
                     }
+                }
+            }
+        };
+        if let Some(lent) = self.prepared.weights[weight].lent() {
+            return self.lent_product(lent, &x, to, finish);
+        }
+        let weight = &self.prepared.weights[weight].matrices()[0];
+        let blocks = x.shape().rows().div_ceil(ROWS);
+        let threads = self.worker.threads();
+        let grain = match x.shape().kind() {
+            // Of numbers of two bytes and more a block of rows leaves little room in the cache: read it once.
+            ActivationKind::Bf16 if blocks.is_multiple_of(threads) || blocks > 8 * threads => weight.panels(),
+            _ => self.panel_grain(weight),
+        };
+        self.pieces(weight.panels(), grain, x.shape().rows(), |panels, rows| {
+            self.product(weight, &x, panels.clone(), rows.clone(), self.row(to, 0), to.width);
+            let (first, count) = columns(weight, &panels);
+            finish(first, count, rows);
+        });
+    }
+
+    /// A product with a weight that the step lends. A thread packs a block of panels, which stays in its cache while many rows
+    /// go by.
+    fn lent_product(
+        &self,
+        lent: &Lent,
+        x: &Activations,
+        to: &Matrix,
+        finish: impl Fn(usize, usize, Range<usize>),
+    ) {
+        let (panels, rows) = (lent.shape.0.div_ceil(PANEL_ROWS), x.shape().rows());
+        let at_once = lent.at_once();
+        let (across, threads) = (panels.div_ceil(at_once), self.worker.threads());
+        // Enough pieces for threads to finish together, but not so few rows in each that packing would count.
+        let down = (2 * threads).div_ceil(across).min(rows / PACKED_ROWS).max(1);
+        let part = rows.div_ceil(down).next_multiple_of(SET);
+        let height = (ROW_BYTES / (2 * lent.shape.1)).clamp(ROWS / 2, ROWS) / SET * SET;
+        let numbers = (self.step.weights[lent.weight], lent.transposed);
+        self.worker.for_each(across * down, 1, |pieces| {
+            for piece in pieces {
+                let (block, start) = (piece / down, piece % down * part);
+                let panels = block * at_once..panels.min((block + 1) * at_once);
+                let (first, thread) = (panels.start * PANEL_ROWS, (self.prepared.isa, self.worker.index()));
+                // SAFETY: the device checked the instruction set; no other block of this thread is in use.
+                let weight =
+                    unsafe { self.prepared.blocks.pack(thread, lent.dtype, lent.shape, numbers, panels) };
+                let (y, end) = (self.row(to, 0).wrapping_add(first), rows.min(start + part));
+                for start in (start..end).step_by(height) {
+                    let rows = start..end.min(start + height);
+                    self.product(&weight, x, 0..weight.panels(), rows.clone(), y, to.width);
+                    finish(first, weight.rows(), rows);
                 }
             }
         });

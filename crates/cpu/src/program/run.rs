@@ -69,7 +69,11 @@ impl Run<'_, '_> {
             Task::Embed { table, to } => self.rows(to, |row, out| {
                 // SAFETY: `out` has the sink's width.
                 let out = unsafe { std::slice::from_raw_parts_mut(out, to.width) };
-                self.prepared.weights[*table].row(self.step.tokens[row] as usize, out);
+                let (table, token) = (&self.prepared.weights[*table], self.step.tokens[row] as usize);
+                match table.lent() {
+                    Some(lent) => lent.row(self.step.weights[lent.weight], token, out),
+                    None => table.row(token, out),
+                }
             }),
             Task::Select { from, to } => self.rows(to, |row, out| {
                 let x = self.row(from, self.step.outputs[row] as usize);

@@ -95,7 +95,7 @@ mod tests {
         let blocks: Vec<u32> = (0..9).collect();
         let sequence = |position, tokens| SequenceStep { position, tokens, blocks: &blocks };
         let sequences = [sequence(5, 1), sequence(30, 70), sequence(0, 32)];
-        let step = Step { tokens: &[], sequences: &sequences, outputs: &[2], inputs: &[] };
+        let step = Step { tokens: &[], sequences: &sequences, outputs: &[2], inputs: &[], weights: &[] };
         bound.bind(&step);
         assert_eq!((bound.tokens, bound.outputs, bound.end), (103, 1, 100));
         let covered = |stretches: &[Stretch]| {

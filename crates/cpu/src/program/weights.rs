@@ -6,7 +6,7 @@ use autarky_graph::derivative::Backward;
 use autarky_graph::{CompileError, Graph, Op, WeightError, WeightSpec, Weights, device::fetch};
 use autarky_quant::DType;
 
-use crate::matmul::{PackError, PackedWeight};
+use crate::matmul::{Blocks, PANEL_ROWS, PackError, PackedWeight};
 use crate::pool::Pool;
 
 /// A weight of the graph.
@@ -20,6 +20,56 @@ pub(super) enum Loaded {
     Matrices(DType, Vec<PackedWeight>),
     /// A table of which only rows are read, as it is in the file.
     Table { dtype: DType, row_bytes: usize, bytes: Vec<u8> },
+    /// Nothing: every step lends its numbers.
+    Lent(Lent),
+}
+
+/// A matrix whose numbers every step lends, which are rounded to a type where they are read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lent {
+    /// The graph's weight that it is.
+    pub(super) weight: usize,
+    pub(super) dtype: DType,
+    /// Rows and columns as a product takes it.
+    pub(super) shape: (usize, usize),
+    /// Whether the numbers are lent column by column.
+    pub(super) transposed: bool,
+}
+
+/// Bytes that a panel may have of a matrix that is not kept: a thread packs a few at a time.
+const LENT_PANEL: usize = 512 << 10;
+
+impl Lent {
+    /// A matrix whose panels are small enough.
+    fn of(weight: usize, dtype: DType, shape: (usize, usize), transposed: bool) -> Option<Lent> {
+        let floats = matches!(dtype, DType::F32 | DType::BF16);
+        let panel = PackedWeight::bytes_for(dtype, 1, shape.1)?;
+        (floats && panel <= LENT_PANEL).then_some(Lent { weight, dtype, shape, transposed })
+    }
+
+    /// Panels that a thread packs at a time: about as many as its second-level cache has room for beside activations, in
+    /// threes as kernels take them.
+    pub(super) fn at_once(&self) -> usize {
+        const ROOM: usize = 400 << 10;
+        let panels = self.shape.0.div_ceil(PANEL_ROWS);
+        let most = (ROOM / self.panel_bytes() / 3).max(1) * 3;
+        panels.div_ceil(panels.div_ceil(most)).next_multiple_of(3)
+    }
+
+    fn panel_bytes(&self) -> usize {
+        PackedWeight::bytes_for(self.dtype, 1, self.shape.1).expect("a matrix that is there")
+    }
+
+    /// Row `row` of a table, of which these are the numbers.
+    pub(super) fn row(&self, numbers: &[f32], row: usize, out: &mut [f32]) {
+        let numbers = &numbers[row * out.len()..][..out.len()];
+        match self.dtype {
+            DType::BF16 => {
+                out.iter_mut().zip(numbers).for_each(|(y, x)| *y = half::bf16::from_f32(*x).to_f32())
+            }
+            _ => out.copy_from_slice(numbers),
+        }
+    }
 }
 
 /// All weights of a program.
@@ -40,6 +90,10 @@ struct Uses {
     transposed: Option<usize>,
     rows: bool,
     numbers: bool,
+    /// The graph gathers its gradient: every step lends it.
+    lent: bool,
+    /// By an op that reads a matrix that it keeps.
+    kept: bool,
 }
 
 impl Loaded {
@@ -48,13 +102,14 @@ impl Loaded {
         match self {
             Loaded::Unused | Loaded::Vector(_) => DType::F32,
             Loaded::Matrices(dtype, _) | Loaded::Table { dtype, .. } => *dtype,
+            Loaded::Lent(lent) => lent.dtype,
         }
     }
 
     /// Bytes that it holds.
     pub(super) fn bytes(&self) -> u64 {
         match self {
-            Loaded::Unused => 0,
+            Loaded::Unused | Loaded::Lent(_) => 0,
             Loaded::Vector(v) => 4 * v.len() as u64,
             Loaded::Matrices(_, all) => all.iter().map(|m| m.bytes() as u64).sum(),
             Loaded::Table { bytes, .. } => bytes.len() as u64,
@@ -69,6 +124,14 @@ impl Loaded {
         }
     }
 
+    /// What it is, if steps lend it.
+    pub(super) fn lent(&self) -> Option<&Lent> {
+        match self {
+            Loaded::Lent(lent) => Some(lent),
+            _ => None,
+        }
+    }
+
     /// Row `row` of a table as numbers. The row is below the table's: the step was checked.
     pub(super) fn row(&self, row: usize, out: &mut [f32]) {
         match self {
@@ -77,7 +140,9 @@ impl Loaded {
                 let row = &bytes[row * row_bytes..][..*row_bytes];
                 autarky_quant::dequantize(*dtype, row, out).expect("rows were checked when they were loaded");
             }
-            Loaded::Unused | Loaded::Vector(_) => unreachable!("embedding tables are loaded as tables"),
+            Loaded::Unused | Loaded::Vector(_) | Loaded::Lent(_) => {
+                unreachable!("embedding tables are loaded as tables")
+            }
         }
     }
 
@@ -97,16 +162,19 @@ impl Loaded {
 pub(super) fn load(graph: &Graph, weights: &dyn Weights, pool: &Pool) -> Result<LoadedWeights, CompileError> {
     let mut uses = vec![Uses::default(); graph.weights().len()];
     for node in graph.nodes() {
+        if let Op::Gradient(gradient) = &node.op {
+            gradient.of().iter().for_each(|id| uses[id.index()].lent = true);
+        }
         for id in node.op.weights() {
             let shape = &graph.weight(id).shape;
             let u = &mut uses[id.index()];
             match &node.op {
                 Op::Embed { .. } => u.rows = true,
                 Op::Linear { weight, .. } if *weight == id => u.products = Some(1),
-                Op::HeadLinear { .. } | Op::Experts(_) => u.products = Some(shape[0]),
+                Op::HeadLinear { .. } | Op::Experts(_) => (u.products, u.kept) = (Some(shape[0]), true),
                 Op::Backward(Backward::Linear { .. }) => u.transposed = Some(1),
                 Op::Backward(Backward::HeadLinear { .. } | Backward::Experts(_)) => {
-                    u.transposed = Some(shape[0])
+                    (u.transposed, u.kept) = (Some(shape[0]), true);
                 }
                 _ => u.numbers = true,
             }
@@ -119,6 +187,15 @@ pub(super) fn load(graph: &Graph, weights: &dyn Weights, pool: &Pool) -> Result<
         let Some(count) = uses.transposed else { continue };
         let spec = &graph.weights()[i];
         let tensor = fetch(weights, &spec.name, &spec.shape)?;
+        if uses.lent
+            && !uses.kept
+            && let &[rows, cols] = &spec.shape[..]
+            && let Some(lent) = Lent::of(i, tensor.dtype, (cols, rows), true)
+        {
+            transposed[i] = Some(all.len());
+            all.push(Loaded::Lent(lent));
+            continue;
+        }
         // Rows of types with blocks would be blocks of other neighbours; what is left of their numbers fits into BF16.
         let dtype = match tensor.dtype {
             DType::F32 | DType::F16 => DType::F32,
@@ -134,10 +211,28 @@ pub(super) fn load(graph: &Graph, weights: &dyn Weights, pool: &Pool) -> Result<
 }
 
 impl LoadedWeights {
+    /// Those that steps lend.
+    pub(super) fn lent(&self) -> impl Iterator<Item = &Lent> {
+        self.all.iter().filter_map(Loaded::lent)
+    }
+
+    /// Memory in which threads pack what steps lend.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(super) fn blocks(&self, threads: usize) -> Result<Blocks, CompileError> {
+        let each = self.lent().map(|lent| lent.at_once() * lent.panel_bytes()).max().unwrap_or(0);
+        Blocks::new(threads, each).ok_or_else(|| CompileError::Memory {
+            what: "blocks of weights".to_owned(),
+            bytes: (each as u64).saturating_mul(threads as u64),
+            hint: "use fewer threads".to_owned(),
+        })
+    }
+
     /// Changes weight `index` of the graph to `numbers`, in all forms in which it is kept.
     pub(super) fn set(&mut self, index: usize, numbers: &[f32], pool: &Pool) {
         match &mut self.all[index] {
-            Loaded::Unused => {}
+            Loaded::Unused | Loaded::Lent(_) => {}
             Loaded::Vector(v) => v.copy_from_slice(numbers),
             Loaded::Table { dtype, bytes, .. } => *bytes = encode(*dtype, numbers),
             Loaded::Matrices(_, all) => set_matrices(all, numbers, false, pool),
@@ -228,7 +323,15 @@ fn one(
     }
     let tensor = fetch(weights, &spec.name, &spec.shape)?;
     let cols = spec.shape.last().copied().unwrap_or(1);
-    let loaded = if let Some(count) = uses.products {
+    let lent = match spec.shape[..] {
+        [rows, cols] if uses.lent && !uses.kept && (uses.rows || uses.products.is_some()) => {
+            Lent::of(index, tensor.dtype, (rows, cols), false)
+        }
+        _ => None,
+    };
+    let loaded = if let Some(lent) = lent {
+        Loaded::Lent(lent)
+    } else if let Some(count) = uses.products {
         let rows = spec.shape.iter().rev().skip(1).product::<usize>() / count.max(1);
         let row_bytes = tensor.dtype.bytes(cols).unwrap_or(0);
         let parts: Vec<&[u8]> = tensor.parts.iter().map(|p| p.as_ref()).collect();

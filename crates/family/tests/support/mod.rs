@@ -102,7 +102,7 @@ impl Runner {
     pub(crate) fn step(&mut self, tokens: &[u32]) -> Vec<f32> {
         let outputs: Vec<u32> = (0..tokens.len() as u32).collect();
         let sequence = SequenceStep { position: self.position, tokens: tokens.len(), blocks: &self.blocks };
-        let step = Step { tokens, sequences: &[sequence], outputs: &outputs, inputs: &[] };
+        let step = Step { tokens, sequences: &[sequence], outputs: &outputs, inputs: &[], weights: &[] };
         self.program.run(&step).unwrap();
         self.position += tokens.len();
         self.program.output(0).to_vec()

@@ -194,7 +194,13 @@ fn run_step(
     // Every third position of a sequence is wanted, so that choosing rows is tested too.
     let places = parts.iter().map(range).flat_map(|(_, r)| r);
     let wanted: Vec<u32> = (0..).zip(places).filter(|(_, p)| p % 3 == 0).map(|(i, _)| i).collect();
-    program.run(&Step { tokens: &tokens, sequences: &sequences, outputs: &wanted, inputs: &inputs })?;
+    program.run(&Step {
+        tokens: &tokens,
+        sequences: &sequences,
+        outputs: &wanted,
+        inputs: &inputs,
+        weights: &[],
+    })?;
 
     for (index, output) in case.graph.outputs().iter().enumerate() {
         let shape = &case.graph.node(*output).shape;

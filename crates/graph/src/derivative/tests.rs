@@ -57,8 +57,13 @@ impl Run {
         let mut inputs = [&[][..]; 2];
         inputs[TARGETS] = &self.targets;
         inputs[FACTORS] = &self.factors;
-        let step =
-            Step { tokens: &self.tokens, sequences: &sequences, outputs: &self.outputs, inputs: &inputs };
+        let step = Step {
+            tokens: &self.tokens,
+            sequences: &sequences,
+            outputs: &self.outputs,
+            inputs: &inputs,
+            weights: &[],
+        };
         self.interpreter.step(&step).expect("it runs");
         let factors = self.outputs.iter().map(|o| f64::from(self.factors[*o as usize]));
         self.interpreter.result(0).iter().zip(factors).map(|(loss, factor)| loss * factor).sum()
@@ -129,8 +134,13 @@ fn steps_that_cannot_be_trained_on_are_refused() {
     let limits = Limits { tokens: 2, sequences: 1, outputs: 2, blocks: 1, cache: CacheDType::F32 };
     let check = |position: usize, targets: &[f32]| {
         let sequences = [SequenceStep { position, tokens: 2, blocks: &[0] }];
-        let step =
-            Step { tokens: &[1, 2], sequences: &sequences, outputs: &[0, 1], inputs: &[targets, &[1.0; 2]] };
+        let step = Step {
+            tokens: &[1, 2],
+            sequences: &sequences,
+            outputs: &[0, 1],
+            inputs: &[targets, &[1.0; 2]],
+            weights: &[],
+        };
         step.check(&graph, &limits).map_err(|e| e.to_string())
     };
     assert_eq!(check(0, &[0.0, 6.0]), Ok(()));

@@ -15,7 +15,7 @@ use super::{Objective, Order, Place, Taken, gather, losses};
 use crate::metrics::Metric;
 use crate::reward::{Answered, Rewards};
 use crate::run::RunError;
-use crate::step::{Laid, compile, parts};
+use crate::step::{Laid, With, compile, parts};
 use crate::trainer::{Example, TrainError, Trainer};
 
 /// Prompts, and what answers to them are worth.
@@ -47,7 +47,7 @@ impl Grpo {
         let mut all = Vec::new();
         for part in parts(examples, place.plan.at_once, place.plan.sequences()) {
             let tokens = part.iter().map(Example::read).sum();
-            Laid::new(part).compute(&mut **program, blocks, &vec![0.0; tokens])?;
+            Laid::new(part).compute(&mut **program, With { blocks, weights: &[] }, &vec![0.0; tokens])?;
             all.extend_from_slice(&program.output(0)[..tokens]);
         }
         Ok(Some(all))
