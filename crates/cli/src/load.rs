@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use autarky_cpu::{Cpu, CpuOptions, Profile};
+use autarky_cpu::{Cpu, CpuOptions};
 use autarky_engine::{Engine, Options, memory};
 use autarky_family::Model;
 use autarky_format::Source;
@@ -226,26 +226,19 @@ impl Weights for Watched<'_> {
 
 /// The device that was asked for, and its threads.
 pub(crate) fn device(args: &DeviceArgs) -> Result<(Box<dyn Device>, usize)> {
-    let (device, threads, _) = profiled_device(args, false)?;
-    Ok((device, threads))
+    if args.device == DeviceName::Cpu {
+        let cpu = cpu(args, false)?;
+        let threads = cpu.threads();
+        return Ok((Box::new(cpu), threads));
+    }
+    match args.threads()?.is_some() || args.isa()?.is_some() {
+        true => Err(Usage("--threads and --isa are for --device cpu".to_owned()).into()),
+        false => Ok((Box::new(Reference), 1)),
+    }
 }
 
-/// The device that was asked for, its threads, and what counts where its time goes, if that was asked for, too.
-pub(crate) fn profiled_device(
-    args: &DeviceArgs,
-    profile: bool,
-) -> Result<(Box<dyn Device>, usize, Option<Arc<Profile>>)> {
-    let (threads, isa) = (args.threads()?, args.isa()?);
-    match args.device {
-        DeviceName::Reference => match threads.is_some() || isa.is_some() || profile {
-            true => Err(Usage("--threads, --isa and --profile are for --device cpu".to_owned()).into()),
-            false => Ok((Box::new(Reference), 1, None)),
-        },
-        DeviceName::Cpu => {
-            let options = CpuOptions { threads, isa, profile, ..CpuOptions::default() };
-            let cpu = Cpu::new(options).map_err(|e| Usage(format!("--isa: {e}")))?;
-            let (threads, profile) = (cpu.threads(), cpu.profile());
-            Ok((Box::new(cpu), threads, profile))
-        }
-    }
+/// The CPU device as it was asked for, and whether it counts where its time goes.
+pub(crate) fn cpu(args: &DeviceArgs, profile: bool) -> Result<Cpu> {
+    let options = CpuOptions { threads: args.threads()?, isa: args.isa()?, profile, ..CpuOptions::default() };
+    Ok(Cpu::new(options).map_err(|e| Usage(format!("--isa: {e}")))?)
 }

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use autarky_cpu::{Isa, Pool, Profile, matmul::peak};
 use autarky_engine::memory::human;
 use autarky_family::{Outline, outline, outline_of};
+use autarky_graph::Device;
 use autarky_graph::conformance::{RandomWeights, Rng};
 use autarky_quant::DType;
 use autarky_train::{AdamWOptions, Precision, Trainer, TrainerOptions};
@@ -15,6 +16,7 @@ use serde_json::{Map, json};
 use super::machine::{Machine, Resident};
 use super::{median, print, print_json};
 use crate::args::{BenchArgs, DeviceName};
+use crate::exit::Usage;
 use crate::load;
 use crate::terminal::Progress;
 
@@ -65,7 +67,18 @@ fn kinds(profile: &Profile, time: Duration, steps: usize) -> Vec<(&'static str, 
 
 pub(super) fn run(args: &BenchArgs) -> Result<()> {
     let Shape { outline, sequences, length } = Shape::of(args)?;
-    let (device, threads, profile) = load::profiled_device(&args.device, args.profile)?;
+    let (device, threads, profile): (Box<dyn Device>, _, _) = match (args.profile, args.device.device) {
+        (false, _) => {
+            let (device, threads) = load::device(&args.device)?;
+            (device, threads, None)
+        }
+        (true, DeviceName::Cpu) => {
+            let cpu = load::cpu(&args.device, true)?;
+            let (threads, profile) = (cpu.threads(), cpu.profile());
+            (Box::new(cpu), threads, profile)
+        }
+        (true, _) => return Err(Usage("--profile is for --device cpu".to_owned()).into()),
+    };
     let mut rng = Rng::new(1);
     let weights = RandomWeights::new(&mut rng, &outline.graph, |_| DType::F32);
     let options = TrainerOptions {
