@@ -47,15 +47,14 @@ pub fn adapted(graph: &Graph, chosen: impl Fn(&WeightSpec) -> bool, updates: Upd
             out.nodes.push(Node { op, args: args.to_vec(), shape, label: node.label.clone() });
             ValueId(out.nodes.len() - 1)
         };
-        let Op::Linear { weight, bias } = node.op else {
-            moved.push(push(node.op.clone(), &args, node.shape.clone()));
-            continue;
+        let (weight, bias) = match node.op {
+            Op::Linear { weight, bias } if chosen(&graph.weights[weight.0]) => (weight, bias),
+            _ => {
+                moved.push(push(node.op.clone(), &args, node.shape.clone()));
+                continue;
+            }
         };
         let WeightSpec { name, shape } = &graph.weights[weight.0];
-        if !chosen(&graph.weights[weight.0]) {
-            moved.push(push(node.op.clone(), &args, node.shape.clone()));
-            continue;
-        }
         let mut add = |end: &str, shape: Vec<usize>| {
             out.weights.push(WeightSpec { name: format!("{name}{end}"), shape });
             WeightId(out.weights.len() - 1)
@@ -152,7 +151,12 @@ pub fn row_norms(
     Ok(norms)
 }
 
-/// What a graph has for a magnitude m of a row with this norm: [`FACTOR`] · m / norm, and 0 for a row of zeros.
+/// What a row with this norm is multiplied by to have the length m: m / norm, and 0 for a row of zeros.
+pub fn stretch(magnitude: f32, norm: f32) -> f32 {
+    if norm > 0.0 { magnitude / norm } else { 0.0 }
+}
+
+/// What a graph has for it: [`FACTOR`] · [`stretch`].
 pub fn factor(magnitude: f32, norm: f32) -> f32 {
-    if norm > 0.0 { FACTOR * (magnitude / norm) } else { 0.0 }
+    FACTOR * stretch(magnitude, norm)
 }

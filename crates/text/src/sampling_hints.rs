@@ -10,7 +10,7 @@ pub struct SamplingHints {
     /// Divides the logits; 0 always takes the best token.
     pub temperature: Option<f32>,
     /// The best tokens that are kept; 0 keeps all.
-    pub top_k: Option<u32>,
+    pub top_k: Option<usize>,
     /// The probability mass that the best tokens are kept up to.
     pub top_p: Option<f32>,
     /// How many times as probable as the best a token must be.
@@ -38,7 +38,7 @@ impl SamplingHints {
         SamplingHints {
             temperature: within(temperature, 0.0, 100.0),
             // Some write -1 for all.
-            top_k: top_k.filter(|&k| (-1.0..=f64::from(u32::MAX)).contains(&k)).map(|k| k.max(0.0) as u32),
+            top_k: top_k.filter(|&k| (-1.0..=f64::from(u32::MAX)).contains(&k)).map(|k| k.max(0.0) as usize),
             top_p: within(top_p, 0.01, 1.0),
             min_p: within(min_p, 0.0, 1.0),
             repetition_penalty: within(penalty, 0.01, 10.0),
@@ -49,7 +49,7 @@ impl SamplingHints {
         let wide = |x: Option<f32>| x.map(f64::from);
         [
             wide(self.temperature),
-            self.top_k.map(f64::from),
+            self.top_k.map(|k| k as f64),
             wide(self.top_p),
             wide(self.min_p),
             wide(self.repetition_penalty),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use autarky_graph::adapt::{self, DOWN, MAGNITUDE, UP, adapted, row_norms};
+use autarky_graph::adapt::{self, DOWN, MAGNITUDE, UP, adapted, row_norms, stretch};
 use autarky_graph::conformance::Rng;
 use autarky_graph::{Graph, Tensor, WeightError, WeightSpec, Weights};
 
@@ -146,8 +146,7 @@ impl Weights for Merged<'_> {
                 let magnitude = format!("{name}{MAGNITUDE}");
                 let magnitudes = self.updates.get(&magnitude)?.to_f32(&magnitude)?;
                 let norms = row_norms(&tensor, name, (&a, &b), scale)?;
-                let length = |(m, norm): (&f32, &f32)| if *norm > 0.0 { m / norm } else { 0.0 };
-                magnitudes.iter().zip(&norms).map(length).collect()
+                magnitudes.iter().zip(&norms).map(|(&m, &norm)| stretch(m, norm)).collect()
             }
             false => vec![1.0; shape[0]],
         };

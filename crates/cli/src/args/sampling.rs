@@ -55,18 +55,20 @@ pub(crate) struct SamplingArgs {
 impl SamplingArgs {
     /// The checked options, with what the model's makers say where nothing was asked for.
     pub(crate) fn options(&self, hints: &SamplingHints) -> Result<Sampling, SamplingError> {
-        let usual = Sampling::default().hinted(hints);
+        let asked = SamplingHints {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
+        };
         let options = Sampling {
-            temperature: self.temperature.unwrap_or(usual.temperature),
-            top_k: self.top_k.unwrap_or(usual.top_k),
-            top_p: self.top_p.unwrap_or(usual.top_p),
-            min_p: self.min_p.unwrap_or(usual.min_p),
             typical_p: self.typical_p,
-            repetition_penalty: self.repetition_penalty.unwrap_or(usual.repetition_penalty),
             presence_penalty: self.presence_penalty,
             frequency_penalty: self.frequency_penalty,
             penalty_window: self.penalty_window,
             seed: self.seed.unwrap_or_else(seed_of_now),
+            ..Sampling::default().hinted(hints).hinted(&asked)
         };
         options.validate()?;
         Ok(options)

@@ -76,16 +76,9 @@ pub(super) fn run(args: &ServerArgs) -> Result<()> {
 }
 
 fn registry_options(args: &ServerArgs) -> Result<RegistryOptions> {
-    let folder = match &args.models {
-        Some(folder) if !folder.is_dir() => {
-            return Err(Input(format!("--models {}: no such folder", folder.display())).into());
-        }
-        Some(folder) => Some(folder.clone()),
-        None => Some(PathBuf::from(FOLDER)).filter(|f| f.is_dir()),
-    };
-    if let Some(folder) = args.adapters.as_ref().filter(|folder| !folder.is_dir()) {
-        return Err(Input(format!("--adapters {}: no such folder", folder.display())).into());
-    }
+    let models = folder("--models", &args.models)?;
+    let models = models.or_else(|| Some(PathBuf::from(FOLDER)).filter(|f| f.is_dir()));
+    let adapters = folder("--adapters", &args.adapters)?;
     let sharing = &args.sharing;
     let memory = match sharing.memory_gib {
         Some(gib) if !(gib.is_finite() && gib > 0.0) => {
@@ -94,18 +87,23 @@ fn registry_options(args: &ServerArgs) -> Result<RegistryOptions> {
         gib => gib.map(|gib| (gib * f64::from(1 << 30)) as u64),
     };
     let idle = sharing.idle_unload.map(Duration::from_secs);
-    Ok(RegistryOptions { folder, adapters: args.adapters.clone(), memory, idle, look: GOOD })
+    Ok(RegistryOptions { folder: models, adapters, memory, idle, look: GOOD })
+}
+
+/// The folder that a flag names, if it does.
+fn folder(flag: &str, asked: &Option<PathBuf>) -> Result<Option<PathBuf>> {
+    match asked {
+        Some(folder) if !folder.is_dir() => {
+            Err(Input(format!("{flag} {}: no such folder", folder.display())).into())
+        }
+        asked => Ok(asked.clone()),
+    }
 }
 
 fn runs(args: &ServerArgs) -> Result<Runs> {
-    match &args.runs {
-        Some(folder) if !folder.is_dir() => {
-            Err(Input(format!("--runs {}: no such folder", folder.display())).into())
-        }
-        Some(folder) => Ok(Runs::new(Some(folder.clone()))),
-        // It appears with the first run.
-        None => Ok(Runs::new(Some(PathBuf::from(RUNS)))),
-    }
+    // That of no flag appears with the first run.
+    let folder = folder("--runs", &args.runs)?.unwrap_or_else(|| PathBuf::from(RUNS));
+    Ok(Runs::new(Some(folder)))
 }
 
 /// Adds the models that were named and those of the folder; gives the one to load first.

@@ -75,12 +75,12 @@ impl Sampling {
         Sampling { temperature: 0.0, ..Sampling::default() }
     }
 
-    /// These options, but where the model's makers say how its tokens are to be drawn.
+    /// These options, but those that the hints give.
     #[must_use]
     pub fn hinted(self, hints: &SamplingHints) -> Sampling {
         Sampling {
             temperature: hints.temperature.unwrap_or(self.temperature),
-            top_k: hints.top_k.map_or(self.top_k, |k| k as usize),
+            top_k: hints.top_k.unwrap_or(self.top_k),
             top_p: hints.top_p.unwrap_or(self.top_p),
             min_p: hints.min_p.unwrap_or(self.min_p),
             repetition_penalty: hints.repetition_penalty.unwrap_or(self.repetition_penalty),

@@ -27,11 +27,8 @@ pub(crate) const SAMPLING: &[&str] = &[
 /// have beside them.
 #[derive(Clone, Debug)]
 pub(crate) struct AskedSampling {
-    temperature: Option<f32>,
-    top_k: Option<usize>,
-    top_p: Option<f32>,
-    min_p: Option<f32>,
-    repetition_penalty: Option<f32>,
+    /// What models have their own defaults of.
+    asked: SamplingHints,
     /// The rest, with OpenAI's defaults in place of those.
     rest: Sampling,
 }
@@ -40,15 +37,7 @@ impl AskedSampling {
     /// The options of a model whose makers say how its tokens are to be drawn. Where neither they nor the request say, OpenAI's
     /// defaults do.
     pub(crate) fn of(&self, hints: &SamplingHints) -> Sampling {
-        let usual = self.rest.hinted(hints);
-        Sampling {
-            temperature: self.temperature.unwrap_or(usual.temperature),
-            top_k: self.top_k.unwrap_or(usual.top_k),
-            top_p: self.top_p.unwrap_or(usual.top_p),
-            min_p: self.min_p.unwrap_or(usual.min_p),
-            repetition_penalty: self.repetition_penalty.unwrap_or(usual.repetition_penalty),
-            ..usual
-        }
+        self.rest.hinted(hints).hinted(&self.asked)
     }
 }
 
@@ -60,12 +49,14 @@ pub(crate) fn sampling(fields: &Fields<'_>) -> Result<AskedSampling, ApiError> {
     }
     let top_k = fields.integer("top_k", -1..=i64::from(u32::MAX))?;
     Ok(AskedSampling {
-        temperature: number("temperature", 0.0..=2.0)?,
-        // -1 and 0 keep all.
-        top_k: top_k.map(|k| usize::try_from(k).unwrap_or(0)),
-        top_p: number("top_p", 0.0..=1.0)?,
-        min_p: number("min_p", 0.0..=1.0)?,
-        repetition_penalty,
+        asked: SamplingHints {
+            temperature: number("temperature", 0.0..=2.0)?,
+            // -1 and 0 keep all.
+            top_k: top_k.map(|k| usize::try_from(k).unwrap_or(0)),
+            top_p: number("top_p", 0.0..=1.0)?,
+            min_p: number("min_p", 0.0..=1.0)?,
+            repetition_penalty,
+        },
         rest: Sampling {
             temperature: 1.0,
             top_k: 0,
