@@ -137,14 +137,18 @@ pub(crate) unsafe fn cross_entropy<V: Lanes>(
         let mut sums = V::splat(0.0);
         for i in (0..n).step_by(LANES) {
             let x: V = load_part(logits.add(i), n - i, f32::NEG_INFINITY);
-            sums = sums.add(math::exp(x.sub(most)));
+            let p = math::exp(x.sub(most));
+            sums = sums.add(p);
+            if !by.is_null() {
+                store_part(p, by.add(i), n - i);
+            }
         }
         let sum = sums.sum();
         if !by.is_null() {
             let share = V::splat(factor / sum);
             for i in (0..n).step_by(LANES) {
-                let x: V = load_part(logits.add(i), n - i, 0.0);
-                store_part(math::exp(x.sub(most)).mul(share), by.add(i), n - i);
+                let p: V = load_part(by.add(i), n - i, 0.0);
+                store_part(p.mul(share), by.add(i), n - i);
             }
             *by.add(target) -= factor;
         }
