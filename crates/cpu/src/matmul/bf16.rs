@@ -242,6 +242,69 @@ pub(super) unsafe fn write_panel(to: &Paired, panel: usize, from: *const f32, st
     }
 }
 
+/// [`write_panel`] of the transpose.
+///
+/// # Safety
+/// As [`Paired::write_transposed`]; the processor has these features.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c")]
+pub(super) unsafe fn write_transposed(to: &Paired, panel: usize, from: *const f32, stride: usize) {
+    let first = panel * PANEL_ROWS;
+    let count = PANEL_ROWS.min(to.cols - first);
+    for row in (0..to.rows).step_by(2 * PANEL_ROWS) {
+        let left = to.rows - row;
+        let (low, high) = (columns(left), columns(left.saturating_sub(PANEL_ROWS)));
+        // SAFETY: rows and columns beyond the matrix are masked, and so many pairs are the panel's.
+        unsafe {
+            let mut lines = [_mm512_setzero_si512(); PANEL_ROWS];
+            for (i, line) in lines.iter_mut().enumerate().take(count) {
+                let from = from.add((first + i) * stride + row);
+                let first = _mm512_maskz_loadu_ps(low, from);
+                let second = _mm512_maskz_loadu_ps(high, from.wrapping_add(PANEL_ROWS));
+                *line = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first));
+            }
+            let lines = transposed(lines);
+            for (i, line) in lines.into_iter().enumerate().take(left.div_ceil(2)) {
+                _mm512_storeu_si512(to.at(panel, row / 2 + i).cast(), line);
+            }
+        }
+    }
+}
+
+/// The transpose of 16 rows of 16 pairs: of 4 rows within quarters of the vectors, and then of quarters.
+#[inline(always)]
+unsafe fn transposed(rows: [__m512i; 16]) -> [__m512i; 16] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        // Quarter q of vector j of group g: pair 4 q + j of rows 4 g to 4 g + 3.
+        let group = |g: usize| {
+            let [a, b, c, d] = [rows[4 * g], rows[4 * g + 1], rows[4 * g + 2], rows[4 * g + 3]];
+            let (ab, cd) = (_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d));
+            let (above_ab, above_cd) = (_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d));
+            [
+                _mm512_unpacklo_epi64(ab, cd),
+                _mm512_unpackhi_epi64(ab, cd),
+                _mm512_unpacklo_epi64(above_ab, above_cd),
+                _mm512_unpackhi_epi64(above_ab, above_cd),
+            ]
+        };
+        let groups = [group(0), group(1), group(2), group(3)];
+        let mut to = rows;
+        for j in 0..4 {
+            let [a, b, c, d] = [groups[0][j], groups[1][j], groups[2][j], groups[3][j]];
+            // Quarters 0 and 2 of both, and 1 and 3.
+            const EVEN: i32 = 0b10_00_10_00;
+            const ODD: i32 = 0b11_01_11_01;
+            let (ab, cd) = (_mm512_shuffle_i32x4::<EVEN>(a, b), _mm512_shuffle_i32x4::<EVEN>(c, d));
+            to[j] = _mm512_shuffle_i32x4::<EVEN>(ab, cd);
+            to[8 + j] = _mm512_shuffle_i32x4::<ODD>(ab, cd);
+            let (ab, cd) = (_mm512_shuffle_i32x4::<ODD>(a, b), _mm512_shuffle_i32x4::<ODD>(c, d));
+            to[4 + j] = _mm512_shuffle_i32x4::<EVEN>(ab, cd);
+            to[12 + j] = _mm512_shuffle_i32x4::<ODD>(ab, cd);
+        }
+        to
+    }
+}
+
 /// The first so many of 16 lanes.
 fn columns(count: usize) -> __mmask16 {
     if count >= PANEL_ROWS { !0 } else { (1 << count) - 1 }
@@ -342,6 +405,32 @@ mod tests {
                     assert!((f64::from(*y) - sum).abs() <= 1e-5 * size, "{m} rows of [{n}, {k}], number {i}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn transposes_are_written_as_transposed_matrices() {
+        if !Isa::Avx512.has_bf16_products() {
+            return;
+        }
+        let mut random = Random(43);
+        for (rows, cols) in [(1, 1), (16, 32), (7, 48), (40, 33), (33, 66), (18, 15)] {
+            let stride = cols + 3;
+            let from = random_x(rows, stride, &mut random);
+            let across: Vec<f32> = (0..cols * rows).map(|i| from[i % rows * stride + i / rows]).collect();
+            let mut memory = [(); 2].map(|_| vec![u64::MAX; Paired::bytes(cols, rows).unwrap() / 8]);
+            let [found, expected] = memory.each_mut().map(|m| {
+                // SAFETY: the memory has the bytes, and lives as long as the test.
+                unsafe { Paired::new(m.as_mut_ptr().cast(), cols, rows) }
+            });
+            for panel in 0..found.panels() {
+                // SAFETY: the numbers are the matrices'.
+                unsafe {
+                    found.write_transposed(panel, from.as_ptr(), stride);
+                    expected.write_panel(panel, across.as_ptr(), rows);
+                }
+            }
+            assert!(memory[0] == memory[1], "[{rows}, {cols}]");
         }
     }
 
