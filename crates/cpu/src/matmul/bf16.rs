@@ -275,19 +275,8 @@ pub(super) unsafe fn write_transposed(to: &Paired, panel: usize, from: *const f3
 unsafe fn transposed(rows: [__m512i; 16]) -> [__m512i; 16] {
     // SAFETY: the caller's promise.
     unsafe {
-        // Quarter q of vector j of group g: pair 4 q + j of rows 4 g to 4 g + 3.
-        let group = |g: usize| {
-            let [a, b, c, d] = [rows[4 * g], rows[4 * g + 1], rows[4 * g + 2], rows[4 * g + 3]];
-            let (ab, cd) = (_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d));
-            let (above_ab, above_cd) = (_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d));
-            [
-                _mm512_unpacklo_epi64(ab, cd),
-                _mm512_unpackhi_epi64(ab, cd),
-                _mm512_unpacklo_epi64(above_ab, above_cd),
-                _mm512_unpackhi_epi64(above_ab, above_cd),
-            ]
-        };
-        let groups = [group(0), group(1), group(2), group(3)];
+        let four = |g: usize| [rows[4 * g], rows[4 * g + 1], rows[4 * g + 2], rows[4 * g + 3]];
+        let groups = [quarters(four(0)), quarters(four(1)), quarters(four(2)), quarters(four(3))];
         let mut to = rows;
         for j in 0..4 {
             let [a, b, c, d] = [groups[0][j], groups[1][j], groups[2][j], groups[3][j]];
@@ -302,6 +291,22 @@ unsafe fn transposed(rows: [__m512i; 16]) -> [__m512i; 16] {
             to[12 + j] = _mm512_shuffle_i32x4::<ODD>(ab, cd);
         }
         to
+    }
+}
+
+/// Of 4 rows: quarter q of vector j has pair 4 q + j of each.
+#[inline(always)]
+unsafe fn quarters([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (ab, cd) = (_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d));
+        let (above_ab, above_cd) = (_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d));
+        [
+            _mm512_unpacklo_epi64(ab, cd),
+            _mm512_unpackhi_epi64(ab, cd),
+            _mm512_unpacklo_epi64(above_ab, above_cd),
+            _mm512_unpackhi_epi64(above_ab, above_cd),
+        ]
     }
 }
 

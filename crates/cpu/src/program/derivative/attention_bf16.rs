@@ -4,15 +4,18 @@
 //! Queries are taken in bands of 16, since positions are in vectors of 16: only what a band sees is computed, and the
 //! products that sum over queries take only bands that see something of the positions.
 
+use std::ops::Range;
+
 use autarky_graph::Limits;
 
 use crate::kernels::backward::Softmax;
 use crate::kernels::cache::Layout;
 use crate::kernels::lanes::LANES;
 use crate::kernels::paired::{AttentionRows, PairedGemm};
-use crate::matmul::{LINE, Paired};
+use crate::matmul::{LINE, Paired, prefetch_later};
 
 use super::super::run::Run;
+use super::super::task::Matrix;
 use super::AttentionBackward;
 
 /// Queries whose weights are there at a time, in BF16.
@@ -130,7 +133,7 @@ impl Run<'_, '_> {
             for query_head in head * group..(head + 1) * group {
                 for first in (0..tokens).step_by(QUERIES) {
                     let count = QUERIES.min(tokens - first);
-                    self.queries_bf16(a, &s, (row, first, count), query_head);
+                    self.queries_bf16(a, &s, (row, first, count, tokens), query_head);
                 }
             }
             let by_keys = a.heads * kw + head * kw;
@@ -144,12 +147,55 @@ impl Run<'_, '_> {
         }
     }
 
+    /// Calls numbers of some rows of a head to the second-level cache: the parts of rows lie too far from each other for
+    /// the processor to see what comes next.
+    fn call(&self, matrix: &Matrix, rows: Range<usize>, column: usize, width: usize) {
+        for row in rows {
+            let from = self.row(matrix, row).wrapping_add(column);
+            let last = from.wrapping_add(width - 1);
+            (0..width).step_by(LINE / 4).for_each(|i| prefetch_later(from.wrapping_add(i)));
+            prefetch_later(last);
+        }
+    }
+
+    /// Calls what is wanted when `rows` queries from `first` on are done.
+    fn call_ahead(
+        &self,
+        a: &AttentionBackward,
+        (start, first, rows, tokens): (usize, usize, usize, usize),
+        query_head: usize,
+    ) {
+        let (kw, vw) = (a.layout.key_width, a.layout.value_width);
+        let (group, these) = (a.heads / a.layout.heads, start + first..start + first + rows);
+        self.call(&a.to, these.clone(), query_head * kw, kw);
+        // The queries as many rows further on: of the next head, behind the last.
+        let (mut first, mut head) = (first + QUERIES, query_head);
+        if first >= tokens {
+            (first, head) = (first % QUERIES, query_head + 1);
+        }
+        if head < a.heads {
+            let next = start + first..start + tokens.min(first + rows);
+            self.call(&a.queries, next.clone(), head * kw, kw);
+            self.call(&a.dy, next, head * vw, vw);
+        }
+        // With the last of a key head's queries comes the end of its own derivatives, and the next.
+        if (query_head + 1).is_multiple_of(group) {
+            let head = query_head / group;
+            self.call(&a.to, these.clone(), a.heads * kw + head * kw, kw);
+            self.call(&a.to, these.clone(), (a.heads + a.layout.heads) * kw + head * vw, vw);
+            if head + 1 < a.layout.heads {
+                self.call(&a.keys, these.clone(), (head + 1) * kw, kw);
+                self.call(&a.values, these, (head + 1) * vw, vw);
+            }
+        }
+    }
+
     /// `count` queries from `first` on of a head, in the sequence that begins at row `start`.
     unsafe fn queries_bf16(
         &self,
         a: &AttentionBackward,
         s: &Scratch,
-        (start, first, count): (usize, usize, usize),
+        (start, first, count, tokens): (usize, usize, usize, usize),
         query_head: usize,
     ) {
         let (kw, vw) = (a.layout.key_width, a.layout.value_width);
@@ -168,6 +214,7 @@ impl Run<'_, '_> {
             (0..dys.panels()).for_each(|p| dys.write_panel(p, dy, a.dy.width));
             for band in (0..count).step_by(BAND) {
                 let rows = BAND.min(count - band);
+                self.call_ahead(a, (start, first + band, rows, tokens), query_head);
                 self.band(a, s, (start, first + band, rows), (low(first), band / 2), query_head);
             }
             for position in (low(first)..end).step_by(LANES) {
