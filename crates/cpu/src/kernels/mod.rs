@@ -10,6 +10,7 @@
 //! | `math.rs` | exponential and friends |
 //! | `elementwise.rs`, `norm.rs`, `quantize.rs`, `rope.rs`, `route.rs` | the kernels |
 //! | `gemm.rs`, `backward.rs` | what derivatives need |
+//! | `paired.rs`, `bf16.rs` | what the derivative of attention needs where products are of BF16 numbers |
 //! | `cache.rs`, `attention.rs` | attention over a KV cache of floats |
 //! | `rounded.rs` | attention over a KV cache of 8-bit integers |
 
@@ -21,6 +22,7 @@ pub(crate) mod gemm;
 pub(crate) mod lanes;
 mod math;
 mod norm;
+pub(crate) mod paired;
 mod quantize;
 pub(crate) mod rope;
 pub(crate) mod rounded;
@@ -30,6 +32,8 @@ pub(crate) mod route;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod bf16;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 #[cfg(test)]

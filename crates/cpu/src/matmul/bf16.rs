@@ -6,22 +6,21 @@
 //! Helpers are `inline(always)` without `target_feature`: they only ever become part of the entry functions, which have
 //! it. Their `# Safety` is the same throughout: the processor has the features of [`product`].
 
+mod layout;
+
+pub(super) use layout::{pack_panels, write_panel, write_transposed};
+
 use super::format::{CHUNK, PANEL_ROWS};
-use super::packed::Numbers;
 use super::paired::{PAIR, Paired};
 use super::{LINE, PackedWeight, Task, prefetch_later};
 use std::arch::asm;
 use std::arch::x86_64::*;
-use std::mem::MaybeUninit;
-use std::ops::Range;
 
 /// Rows and panels whose sums are in registers: 24 of 32.
 const ROWS: usize = 8;
 const PANELS: usize = 3;
 /// Chunks of columns that are run through at a time: those of a hundred rows and a few panels stay in the second-level cache.
 const CHUNKS: usize = 8;
-/// Rows that are called to the cache before they are packed.
-const AHEAD: usize = 16;
 /// Pairs of rows of a matrix that are run through at a time: a few panels of so many stay in the
 /// second-level cache.
 const STRETCH: usize = 512;
@@ -223,129 +222,6 @@ unsafe fn bf16s(x: __m512i) -> __m512bh {
     unsafe { std::mem::transmute(x) }
 }
 
-/// Writes a panel of a matrix from rows of floats, `stride` numbers apart.
-///
-/// # Safety
-/// As [`Paired::write_panel`]; the processor has these features.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c")]
-pub(super) unsafe fn write_panel(to: &Paired, panel: usize, from: *const f32, stride: usize) {
-    let column = panel * PANEL_ROWS;
-    let mask = columns(to.cols - column);
-    for pair in 0..to.pairs() {
-        // SAFETY: the panel is the matrix's; rows and columns beyond it are left out.
-        unsafe {
-            let both = 2 * pair + 1 < to.rows;
-            let numbers = pair_rows(from.add(2 * pair * stride + column), stride, both, mask);
-            _mm512_storeu_si512(to.at(panel, pair).cast(), numbers);
-        }
-    }
-}
-
-/// Both numbers of every one of 16 columns of a pair of rows of floats, which are `stride` apart, rounded. The second row may
-/// not be there, and columns beyond the mask are not.
-#[inline(always)]
-unsafe fn pair_rows(from: *const f32, stride: usize, both: bool, mask: __mmask16) -> __m512i {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let row = |from: *const f32| {
-            let rounded = _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(mask, from));
-            _mm512_cvtepu16_epi32(std::mem::transmute::<__m256bh, __m256i>(rounded))
-        };
-        match both {
-            true => _mm512_or_si512(row(from), _mm512_slli_epi32(row(from.add(stride)), 16)),
-            false => row(from),
-        }
-    }
-}
-
-/// Packs some panels of a matrix of floats as BF16, and writes all bytes of them, as `pack_numbers` does.
-///
-/// # Safety
-/// The panels are the matrix's, and `out` as large as packed ones; the processor has these features.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c")]
-pub(super) unsafe fn pack_panels(
-    (rows, cols): (usize, usize),
-    source: Numbers<'_>,
-    panels: Range<usize>,
-    out: &mut [MaybeUninit<u8>],
-) {
-    let panel_bytes = out.len() / panels.len();
-    // What is behind the last column is zero.
-    out.chunks_exact_mut(panel_bytes).for_each(|out| out[cols / 2 * PAIR..].fill(MaybeUninit::new(0)));
-    let (to, from) = (out.as_mut_ptr().cast::<u8>(), source.numbers.as_ptr());
-    let all = panels.len();
-    let lanes = |panel: usize| PANEL_ROWS.min(rows - (panels.start + panel) * PANEL_ROWS);
-    // SAFETY: the numbers are there, and a panel has room for whole steps of 32 columns.
-    unsafe {
-        if source.by_row == 1 {
-            for pair in 0..cols.div_ceil(2) {
-                let from = from.add(2 * pair * source.by_col + panels.start * PANEL_ROWS);
-                let both = 2 * pair + 1 < cols;
-                for panel in 0..all {
-                    let at = from.add(panel * PANEL_ROWS);
-                    // Rows are too short for the processor to see what comes next.
-                    let next = at.wrapping_add(AHEAD * source.by_col);
-                    prefetch_later(next);
-                    prefetch_later(next.wrapping_add(source.by_col));
-                    let numbers = pair_rows(at, source.by_col, both, columns(lanes(panel)));
-                    _mm512_storeu_si512(to.add(panel * panel_bytes + pair * PAIR).cast(), numbers);
-                }
-            }
-            return;
-        }
-        for panel in 0..all {
-            let from = from.add((panels.start + panel) * PANEL_ROWS * source.by_row);
-            let (to, lanes) = (to.add(panel * panel_bytes), lanes(panel));
-            for col in (0..cols).step_by(2 * PANEL_ROWS) {
-                let mut rows = [_mm512_setzero_si512(); PANEL_ROWS];
-                let masks = [0, PANEL_ROWS].map(|ahead| columns(cols.saturating_sub(col + ahead)));
-                for (lane, row) in rows.iter_mut().enumerate().take(lanes) {
-                    let from = from.add(lane * source.by_row + col);
-                    // These columns of the next panel.
-                    let next = from.wrapping_add(PANEL_ROWS * source.by_row);
-                    prefetch_later(next);
-                    prefetch_later(next.wrapping_add(PANEL_ROWS));
-                    let low = _mm512_maskz_loadu_ps(masks[0], from);
-                    let high = _mm512_maskz_loadu_ps(masks[1], from.wrapping_add(PANEL_ROWS));
-                    *row = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
-                }
-                for (pair, columns) in turned(rows).into_iter().enumerate() {
-                    _mm512_storeu_si512(to.add((col / 2 + pair) * PAIR).cast(), columns);
-                }
-            }
-        }
-    }
-}
-
-/// A matrix of 16 × 16 words, transposed.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn turned(rows: [__m512i; 16]) -> [__m512i; 16] {
-    // Columns of pairs of rows, then of fours, and then of all.
-    let mut twos = rows;
-    for i in (0..16).step_by(2) {
-        twos[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
-        twos[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
-    }
-    let mut fours = twos;
-    for i in (0..16).step_by(4) {
-        for j in 0..2 {
-            fours[i + 2 * j] = _mm512_unpacklo_epi64(twos[i + j], twos[i + j + 2]);
-            fours[i + 2 * j + 1] = _mm512_unpackhi_epi64(twos[i + j], twos[i + j + 2]);
-        }
-    }
-    let mut all = fours;
-    for j in 0..4 {
-        let even = [0, 8].map(|i| _mm512_shuffle_i32x4::<0x88>(fours[i + j], fours[i + 4 + j]));
-        let odd = [0, 8].map(|i| _mm512_shuffle_i32x4::<0xdd>(fours[i + j], fours[i + 4 + j]));
-        all[j] = _mm512_shuffle_i32x4::<0x88>(even[0], even[1]);
-        all[8 + j] = _mm512_shuffle_i32x4::<0xdd>(even[0], even[1]);
-        all[4 + j] = _mm512_shuffle_i32x4::<0x88>(odd[0], odd[1]);
-        all[12 + j] = _mm512_shuffle_i32x4::<0xdd>(odd[0], odd[1]);
-    }
-    all
-}
-
 /// The first so many of 16 lanes.
 fn columns(count: usize) -> __mmask16 {
     if count >= PANEL_ROWS { !0 } else { (1 << count) - 1 }
@@ -413,7 +289,7 @@ unsafe fn outer_set<const R: usize, const P: usize>(
 #[cfg(test)]
 mod tests {
     use super::super::tests::{Random, product, random_rows, random_x, shapes};
-    use super::super::{ActivationKind, Blocks, PackedWeight};
+    use super::super::{ActivationKind, PackedWeight};
     use super::*;
     use crate::isa::Isa;
     use crate::pool::Pool;
@@ -444,36 +320,6 @@ mod tests {
                     let terms = (0..k).map(|j| rounded(x[i / n * k + j]) * f64::from(w[i % n * k + j]));
                     let (sum, size) = terms.fold((0.0, 1e-30), |(s, a), t| (s + t, a + t.abs()));
                     assert!((f64::from(*y) - sum).abs() <= 1e-5 * size, "{m} rows of [{n}, {k}], number {i}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn blocks_are_packed_as_whole_matrices_are() {
-        let mut random = Random(43);
-        let pool = Pool::new(1);
-        for (rows, cols) in [(1, 1), (16, 32), (48, 288), (37, 301), (70, 33)] {
-            let numbers = random_x(rows, cols, &mut random);
-            for (dtype, transposed) in
-                [DType::F32, DType::BF16].into_iter().flat_map(|t| [(t, false), (t, true)])
-            {
-                let whole =
-                    PackedWeight::pack_numbers(dtype, (rows, cols), &numbers, transposed, &pool).unwrap();
-                for isa in Isa::available() {
-                    let blocks = Blocks::new(2, 2 * whole.panel_bytes()).unwrap();
-                    for first in (0..whole.panels()).step_by(2) {
-                        let panels = first..whole.panels().min(first + 2);
-                        // SAFETY: the machine has the instruction set, and only one block is in use.
-                        let block = unsafe {
-                            blocks.pack((isa, 1), dtype, (rows, cols), (&numbers, transposed), panels.clone())
-                        };
-                        assert_eq!(block.rows(), rows.min(16 * panels.end) - 16 * first);
-                        for panel in panels {
-                            let (a, b) = (block.panel_slice(panel - first), whole.panel_slice(panel));
-                            assert!(a == b, "{isa}: panel {panel} of {rows} x {cols} {dtype}, {transposed}");
-                        }
-                    }
                 }
             }
         }

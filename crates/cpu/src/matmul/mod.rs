@@ -41,7 +41,7 @@
 //! | `scalar.rs` | portable Rust: the definition of right |
 //! | `avx2.rs` | AVX2, FMA, F16C |
 //! | `avx512.rs` | AVX-512 with VNNI |
-//! | `bf16.rs`, `paired.rs` | AVX-512 with BF16, for training |
+//! | `bf16.rs`, `bf16/`, `paired.rs` | AVX-512 with BF16, for training |
 //! | `amx/` | AMX tiles |
 //! | `neon.rs` | AArch64 |
 

@@ -28,13 +28,18 @@ impl Paired {
         Paired { start, rows, cols }
     }
 
+    /// Bytes from one panel to the next.
+    pub(crate) fn panel_stride(&self) -> usize {
+        self.pairs() * PAIR
+    }
+
     /// Panels of 16 columns; the last may have fewer.
     pub(crate) fn panels(&self) -> usize {
         self.cols.div_ceil(PANEL_ROWS)
     }
 
     /// Pairs of rows; the last may have one.
-    pub(super) fn pairs(&self) -> usize {
+    pub(crate) fn pairs(&self) -> usize {
         self.rows.div_ceil(2)
     }
 
@@ -44,7 +49,7 @@ impl Paired {
     }
 
     /// Where a pair of rows of a panel is or would be.
-    pub(super) fn start(&self, panel: usize, pair: usize) -> *const u8 {
+    pub(crate) fn start(&self, panel: usize, pair: usize) -> *const u8 {
         self.start.wrapping_add((panel * self.pairs() + pair) * PAIR)
     }
 
@@ -52,7 +57,7 @@ impl Paired {
     ///
     /// # Safety
     /// Both are the matrix's.
-    pub(super) unsafe fn at(&self, panel: usize, pair: usize) -> *mut u8 {
+    pub(crate) unsafe fn at(&self, panel: usize, pair: usize) -> *mut u8 {
         // SAFETY: as the caller promises.
         unsafe { self.start.add((panel * self.pairs() + pair) * PAIR) }
     }
@@ -67,6 +72,20 @@ impl Paired {
         // SAFETY: as the caller promises.
         unsafe {
             super::bf16::write_panel(self, panel, from, stride);
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        unreachable!("no processor of this architecture has BF16 products: {panel} {from:?} {stride}");
+    }
+
+    /// As [`Paired::write_panel`], of the transpose: `from` has a row for every column of the matrix.
+    ///
+    /// # Safety
+    /// As there, with rows and columns exchanged.
+    pub(crate) unsafe fn write_transposed(&self, panel: usize, from: *const f32, stride: usize) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as the caller promises.
+        unsafe {
+            super::bf16::write_transposed(self, panel, from, stride);
         }
         #[cfg(not(target_arch = "x86_64"))]
         unreachable!("no processor of this architecture has BF16 products: {panel} {from:?} {stride}");

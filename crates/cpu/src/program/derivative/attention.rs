@@ -10,7 +10,7 @@ use crate::kernels::lanes::LANES;
 
 use super::super::run::Run;
 use super::super::task::{BufferId, Matrix, Vector};
-use super::buffers;
+use super::{attention_bf16, buffers};
 
 /// Queries whose weights are there at a time.
 const QUERIES: usize = 48;
@@ -34,6 +34,8 @@ pub(in super::super) struct AttentionBackward {
     pub(in super::super) to: Matrix,
     /// By the sinks, for every token.
     pub(in super::super) by_sinks: Option<Matrix>,
+    /// Whether products are of BF16 numbers.
+    pub(in super::super) bf16: bool,
 }
 
 /// A thread's scratch, for a sequence of `room` positions: whole vectors of them.
@@ -53,7 +55,10 @@ struct Scratch {
 
 impl AttentionBackward {
     /// Numbers of scratch for steps within the limits.
-    pub(in super::super) fn scratch(layout: &Layout, limits: &Limits) -> Option<usize> {
+    pub(in super::super) fn scratch(layout: &Layout, limits: &Limits, bf16: bool) -> Option<usize> {
+        if bf16 {
+            return attention_bf16::scratch(layout, limits);
+        }
         let each = 2 * (layout.key_width + layout.value_width) + 3 * QUERIES;
         limits.tokens.checked_next_multiple_of(LANES)?.checked_mul(each)
     }
@@ -100,8 +105,14 @@ impl Run<'_, '_> {
                 let (sequence, head) = (i / heads, i % heads);
                 let before = &self.step.sequences[..sequence];
                 let row = before.iter().map(|s| s.tokens).sum();
+                let tokens = self.step.sequences[sequence].tokens;
                 // SAFETY: the scratch was planned; rows and heads are this thread's.
-                unsafe { self.key_head(a, row, self.step.sequences[sequence].tokens, head) };
+                unsafe {
+                    match a.bf16 {
+                        true => self.key_head_bf16(a, row, tokens, head),
+                        false => self.key_head(a, row, tokens, head),
+                    }
+                }
             }
         });
     }

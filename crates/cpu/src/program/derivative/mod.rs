@@ -5,6 +5,7 @@
 //! whatever the number of threads.
 
 mod attention;
+mod attention_bf16;
 mod experts;
 mod run;
 

@@ -83,6 +83,16 @@ impl Lowering<'_> {
         self.kind(weight) == ActivationKind::Bf16 && self.target.isa.has_bf16_products()
     }
 
+    /// Whether the model is trained with products of BF16 numbers: those with weights are, as far as these are floats.
+    fn multiplies_bf16(&self) -> bool {
+        let linears = self.graph.nodes().iter().filter_map(|node| match node.op {
+            Op::Linear { weight, .. } if self.kind(weight) != ActivationKind::Int8 => Some(weight),
+            _ => None,
+        });
+        let mut paired = linears.map(|weight| self.is_paired(weight)).peekable();
+        paired.peek().is_some() && paired.all(|p| p)
+    }
+
     /// Finds what products had as arguments whose pairs of rows their weights' gradients read.
     pub(super) fn find_to_pair(&mut self) {
         let of_loss = self.loss.and_then(|l| l.gradient);
@@ -321,7 +331,8 @@ impl Lowering<'_> {
         let layout = Layout::of(&self.graph.caches()[a.cache.index()]);
         let heads = self.graph.node(node.args[0]).shape.features()[0];
         let [queries, keys, values, dy] = [0, 1, 2, 3].map(|arg| self.numbers(index, arg));
-        let scratch = AttentionBackward::scratch(&layout, &self.limits);
+        let bf16 = self.multiplies_bf16();
+        let scratch = AttentionBackward::scratch(&layout, &self.limits, bf16);
         self.scratch(scratch.ok_or_else(|| too_large(&node.label))?);
         let asks =
             |n: &&autarky_graph::Node| n.op == Op::Gradient(Gradient::Sinks(*a)) && n.args == node.args;
@@ -343,6 +354,7 @@ impl Lowering<'_> {
             dy,
             to,
             by_sinks,
+            bf16,
         }));
         if let Some(by_sinks) = by_sinks {
             self.columns(None, by_sinks, heads, (None, a.sinks));
