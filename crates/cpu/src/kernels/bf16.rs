@@ -1,4 +1,5 @@
-//! What the derivative of attention computes where products are of BF16 numbers, with sums in `f32`: on AVX-512 with BF16.
+//! What the derivative of attention computes where products are of BF16 numbers, with sums in `f32`: on AVX-512 with
+//! BF16.
 //!
 //! Matrices lie as [`crate::matmul::Paired`] has them. All of it is small enough for the second-level cache.
 //!
@@ -18,7 +19,8 @@ const PANELS: usize = 3;
 /// Bytes of a pair of rows of a panel.
 const PAIR: usize = 4 * LANES;
 
-/// Computes a [`PairedGemm`]. A number is a chain of `vdpbf16ps` over its pairs in ascending order, and then what is there.
+/// Computes a [`PairedGemm`]. A number is a chain of `vdpbf16ps` over its pairs in ascending order, to which what is
+/// there is added at the end.
 ///
 /// # Safety
 /// The processor has these features; and as [`PairedGemm`] says.

@@ -1,10 +1,11 @@
-//! What the derivative of attention is made of where products are of BF16 numbers, on processors that have such products
-//! ([`crate::Isa::has_bf16_products`]). Matrices lie as [`crate::matmul::Paired`] has them.
+//! What the derivative of attention is made of where products are of BF16 numbers, on processors that have such
+//! products ([`crate::Isa::has_bf16_products`]). Matrices lie as [`crate::matmul::Paired`] has them.
 
 use super::backward::Softmax;
 
 /// C\[i\]\[j\] = Σ_k A\[i\]\[k\] · B\[k\]\[j\], or that added to C: of BF16 numbers, with sums in `f32`.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // read by the kernels
 pub(crate) struct PairedGemm {
     /// A: numbers 2 k and 2 k + 1 of a row are a pair.
     pub(crate) left: *const u8,
@@ -47,13 +48,15 @@ impl PairedGemm {
 
 /// One or two queries, of the products of which the derivatives by attention's scores are made.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // read by the kernels
 pub(crate) struct AttentionRows {
     /// Queries.
     pub(crate) count: usize,
     /// Positions that are looked at, a multiple of 16; and those that each query sees: first and one past the last.
     pub(crate) n: usize,
     pub(crate) seen: [(usize, usize); 2],
-    /// Products q·k, which are overwritten; derivatives by the weights; and room for a soft cap's slopes, where there is one.
+    /// Products q·k, which are overwritten; derivatives by the weights; and room for a soft cap's slopes, where there
+    /// is one.
     pub(crate) scores: *mut f32,
     pub(crate) by_weights: *const f32,
     pub(crate) slopes: *mut f32,

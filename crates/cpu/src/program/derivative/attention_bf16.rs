@@ -1,5 +1,5 @@
-//! The derivative of attention where products are of BF16 numbers: weights and derivatives by scores are rounded as they
-//! are made, as FlashAttention does (Dao 2023, arXiv:2307.08691), all sums are in f32.
+//! The derivative of attention where products are of BF16 numbers: weights and derivatives by scores are rounded as
+//! they are made, as FlashAttention does (Dao 2023, arXiv:2307.08691); all sums are in f32.
 //!
 //! Queries are taken in bands of 16, since positions are in vectors of 16: only what a band sees is computed, and the
 //! products that sum over queries take only bands that see something of the positions.
@@ -93,7 +93,7 @@ fn divide(layout: &Layout, tokens: usize, start: *mut u8) -> Option<(Scratch, us
         dy_across: d.part(Paired::bytes(vw, BAND)),
         queries: d.part(Paired::bytes(QUERIES, kw)),
         dy: d.part(Paired::bytes(QUERIES, vw)),
-        // Neither are panels then.
+        // Nor are those of panels, with a pair to spare.
         weights: d.paired(QUERIES + 2, room),
         by_scores: d.paired(QUERIES + 2, room),
         scores: d.floats(BAND, stride),
@@ -147,8 +147,8 @@ impl Run<'_, '_> {
         }
     }
 
-    /// Calls numbers of some rows of a head to the second-level cache: the parts of rows lie too far from each other for
-    /// the processor to see what comes next.
+    /// Calls numbers of some rows of a head to the second-level cache: the parts of rows lie too far from each other
+    /// for the processor to see what comes next.
     fn call(&self, matrix: &Matrix, rows: Range<usize>, column: usize, width: usize) {
         for row in rows {
             let from = self.row(matrix, row).wrapping_add(column);
