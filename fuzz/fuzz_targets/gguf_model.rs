@@ -201,7 +201,8 @@ fn use_model(path: &Path) {
             .expect("open has found and checked every weight");
         let (tokens, outputs) = ([0, 0, 0], [1, 2]);
         let sequences = [SequenceStep { position: 0, tokens: 3, blocks: &[0] }];
-        let step = Step { tokens: &tokens, sequences: &sequences, outputs: &outputs, inputs: &[], weights: &[] };
+        let step =
+            Step { tokens: &tokens, sequences: &sequences, outputs: &outputs, inputs: &[], weights: &[] };
         program.run(&step).expect("a step within the limits");
         assert_eq!(program.output(0).len(), 2 * model.config().vocabulary);
     }

@@ -97,7 +97,8 @@ fuzz_target!(|case: Case| {
             blocks,
         })
         .collect();
-    let step = Step { tokens: &tokens, sequences: &sequences, outputs: &case.outputs, inputs: &[], weights: &[] };
+    let step =
+        Step { tokens: &tokens, sequences: &sequences, outputs: &case.outputs, inputs: &[], weights: &[] };
     bounded(|| {
         let mut program = Reference.compile(Arc::clone(&graph), &weights, limits).expect("a graph that fits");
         let checked = step.check(&graph, &limits);
