@@ -2,6 +2,7 @@
 
 mod attention;
 mod derivative;
+mod kept;
 
 pub(super) use attention::span_records;
 
@@ -88,6 +89,11 @@ pub(super) struct Lowering<'a> {
     to_pair: HashSet<usize>,
     /// Values with pairs of rows together.
     paired: HashMap<(BufferId, Rows), Pairs>,
+    /// Values that are kept for the backward pass in BF16, and those that are.
+    to_keep: HashSet<usize>,
+    kept: HashMap<usize, Operand>,
+    /// The last node before the backward pass.
+    pass: usize,
     out: Lowered,
 }
 
@@ -123,6 +129,9 @@ impl<'a> Lowering<'a> {
             loss: None,
             to_pair: HashSet::new(),
             paired: HashMap::new(),
+            to_keep: HashSet::new(),
+            kept: HashMap::new(),
+            pass: n,
             out: Lowered {
                 tasks: Vec::new(),
                 sizes: Vec::new(),
@@ -134,9 +143,11 @@ impl<'a> Lowering<'a> {
         lowering.find_needs();
         for index in 0..n {
             if !lowering.absorbed[index] {
+                lowering.bring_back(index)?;
                 lowering.node(index)?;
             }
             lowering.pair_early(index)?;
+            lowering.keep(index)?;
         }
         for &output in graph.outputs() {
             let Some(matrix) = lowering.values[lowering.root(output)] else {
@@ -224,6 +235,7 @@ impl<'a> Lowering<'a> {
             needs.readers += 1;
         }
         self.find_fusions();
+        self.find_to_keep();
     }
 
     /// A linear whose only reader adds something that is there before it, or gates it, is computed with its reader.

@@ -48,6 +48,8 @@ pub(super) enum Derivative {
     /// Rows in the form that products read, when what `after` has is there: it keeps tasks that come one after another
     /// for the sake of memory from beginning together.
     Operand { from: Matrix, to: Operand, after: Option<BufferId> },
+    /// Rows of BF16 numbers as floats, when what `after` has is there.
+    Widened { from: Operand, to: Matrix, after: Option<BufferId> },
     /// A matrix in BF16, pairs of rows together.
     Pair { from: Matrix, to: Pairs },
     /// [`Derivative::Outer`] of one head, in BF16 with sums in f32.
@@ -87,7 +89,7 @@ impl Derivative {
             Derivative::NormStats { .. } | Derivative::NormBackward { .. } => "norm backward",
             Derivative::Columns { .. } => "column sums",
             Derivative::Outer { .. } | Derivative::OuterPairs { .. } => "outer products",
-            Derivative::Operand { .. } | Derivative::Pair { .. } => "operand",
+            Derivative::Operand { .. } | Derivative::Widened { .. } | Derivative::Pair { .. } => "operand",
             Derivative::Embed { .. } => "embed gradient",
             Derivative::Widen { .. } | Derivative::Scatter { .. } => "layout",
             Derivative::Attention(_) => "attention backward",
@@ -130,6 +132,11 @@ impl Derivative {
             }
             Derivative::Operand { from, to, after } => {
                 reads(&[*from]);
+                a.reads.extend(*after);
+                a.writes.push(to.buffer);
+            }
+            Derivative::Widened { from, to, after } => {
+                a.reads.push(from.buffer);
                 a.reads.extend(*after);
                 a.writes.push(to.buffer);
             }

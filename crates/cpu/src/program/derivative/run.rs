@@ -2,7 +2,7 @@
 
 use crate::kernels::backward::Columns;
 use crate::kernels::gemm::Gemm;
-use crate::matmul::Paired;
+use crate::matmul::{CHUNK, Paired};
 
 use super::super::run::Run;
 use super::super::task::{Matrix, Sink};
@@ -72,6 +72,20 @@ impl Run<'_, '_> {
             }
             Derivative::Outer { gradient, heads, x, dy } => self.outer(*gradient, *heads, x, dy),
             Derivative::Operand { from, to, .. } => self.make_operand(from, to),
+            Derivative::Widened { from, to, .. } => {
+                let rounded = self.operand(from, 0);
+                self.each_row(to, |row, out| {
+                    for (chunk, first) in (0..to.width).step_by(CHUNK).enumerate() {
+                        // SAFETY: a row of the operand has as many numbers, and `out` has the matrix's width.
+                        unsafe {
+                            let (from, out) = (rounded.bf16s(chunk, row), out.add(first));
+                            for i in 0..CHUNK.min(to.width - first) {
+                                *out.add(i) = f32::from_bits(u32::from(*from.add(i)) << 16);
+                            }
+                        }
+                    }
+                });
+            }
             Derivative::Pair { from, to } => {
                 let matrix = self.paired(to);
                 self.worker.for_each(matrix.panels(), 1, |panels| {

@@ -79,12 +79,12 @@ impl Lowering<'_> {
     }
 
     /// Whether the gradient of a weight is computed from pairs of rows.
-    fn is_paired(&self, weight: WeightId) -> bool {
+    pub(super) fn is_paired(&self, weight: WeightId) -> bool {
         self.kind(weight) == ActivationKind::Bf16 && self.target.isa.has_bf16_products()
     }
 
     /// Whether the model is trained with products of BF16 numbers: those with weights are, as far as these are floats.
-    fn multiplies_bf16(&self) -> bool {
+    pub(super) fn multiplies_bf16(&self) -> bool {
         let linears = self.graph.nodes().iter().filter_map(|node| match node.op {
             Op::Linear { weight, .. } if self.kind(weight) != ActivationKind::Int8 => Some(weight),
             _ => None,
