@@ -3,7 +3,7 @@
 //! `cargo run --release -p autarky-cpu --example matmul_bench -- [isa=avx512] [dtype=Q4_0] [threads=2] [m=1,512] [nk=8192x2048]`
 
 use autarky_cpu::matmul::{
-    ActivationBuffer, ActivationKind, ActivationShape, PackedWeight, matmul, peak, quantize_row,
+    ActivationBuffer, ActivationKind, ActivationShape, Output, PackedWeight, matmul, peak, quantize_row,
 };
 use autarky_cpu::{Isa, Pool};
 use autarky_quant::DType;
@@ -140,7 +140,8 @@ fn time(isa: Isa, pool: &Pool, weights: &[PackedWeight], m: usize) -> f64 {
                     worker.with_scratch(|scratch| {
                         // SAFETY: `y` has all rows and columns, each panel's columns are one thread's.
                         unsafe {
-                            matmul(isa, weight, panels, &activations, 0..m, y_start as *mut f32, n, scratch);
+                            let y = Output::new(y_start as *mut f32, n);
+                            matmul(isa, weight, panels, &activations, 0..m, y, scratch);
                         }
                     });
                 });

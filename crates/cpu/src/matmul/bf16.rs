@@ -67,6 +67,10 @@ pub(super) unsafe fn product(task: &Task<'_>) {
             panel += panels;
         }
     }
+    if task.y.streamed {
+        // Other threads may read the results when this one has said that they are there.
+        _mm_sfence();
+    }
 }
 
 /// The first of as few parts of `count` as there can be of at most `most`, all about the same size.
@@ -118,10 +122,18 @@ unsafe fn set<const R: usize, const P: usize>(
 ) {
     let cols = task.weight.cols();
     let place = |r: usize, p: usize| task.place(row + r, panel + p);
+    // All at once, and whole lines of the cache.
+    let streamed = task.y.streamed
+        && (first, end) == (0, cols.div_ceil(CHUNK))
+        && task.y.stride.is_multiple_of(PANEL_ROWS)
+        && place(0, 0).0.addr().is_multiple_of(LINE)
+        && place(0, P - 1).1 == PANEL_ROWS;
     // SAFETY: pointers stay inside the panels, the activations' rows and the result.
     unsafe {
-        // Sums go to memory that is far away: it is asked for while they are computed.
-        (0..R).for_each(|r| (0..P).for_each(|p| prefetch_to_write(place(r, p).0)));
+        if !streamed {
+            // Sums go to memory that is far away: it is asked for while they are computed.
+            (0..R).for_each(|r| (0..P).for_each(|p| prefetch_to_write(place(r, p).0)));
+        }
         if panel == task.panels.0 {
             // The first panels are what brings rows of activations near.
             for chunk in first..end {
@@ -152,7 +164,10 @@ unsafe fn set<const R: usize, const P: usize>(
         for (r, sums) in sums.iter().enumerate() {
             for (p, sum) in sums.iter().enumerate() {
                 let (to, count) = place(r, p);
-                store(to, count, *sum);
+                match streamed {
+                    true => _mm512_stream_ps(to, *sum),
+                    false => store(to, count, *sum),
+                }
             }
         }
     }
@@ -289,7 +304,9 @@ unsafe fn outer_set<const R: usize, const P: usize>(
 #[cfg(test)]
 mod tests {
     use super::super::tests::{Random, product, random_rows, random_x, shapes};
-    use super::super::{ActivationKind, PackedWeight};
+    use super::super::{
+        ActivationBuffer, ActivationKind, ActivationShape, Output, PackedWeight, Scratch, matmul,
+    };
     use super::*;
     use crate::isa::Isa;
     use crate::pool::Pool;
@@ -321,6 +338,35 @@ mod tests {
                     let (sum, size) = terms.fold((0.0, 1e-30), |(s, a), t| (s + t, a + t.abs()));
                     assert!((f64::from(*y) - sum).abs() <= 1e-5 * size, "{m} rows of [{n}, {k}], number {i}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn streamed_products_are_those_that_stay_near() {
+        if !Isa::Avx512.has_bf16_products() {
+            return;
+        }
+        let mut random = Random(44);
+        let pool = Pool::new(1);
+        for (n, k, m) in [(48, 288, 9), (80, 2100, 3), (37, 64, 8)] {
+            let bytes = random_rows(DType::BF16, n, k, &mut random);
+            let weight = PackedWeight::pack(DType::BF16, n, k, &[&bytes], &pool).unwrap();
+            let x = random_x(m, k, &mut random);
+            let near = product(Isa::Avx512, &weight, &x, ActivationKind::Bf16);
+            let shape = ActivationShape::new(ActivationKind::Bf16, m, k);
+            let mut buffer = ActivationBuffer::new(shape);
+            let x = buffer.fill(Isa::Avx512, shape, &x);
+            // At every place in a line of the cache.
+            for first in 0..16 {
+                let mut memory = vec![7.5f32; first + m * n];
+                let y = &mut memory[first..];
+                let (all, scratch) = (0..weight.panels(), &mut Scratch::new());
+                let to = Output { streamed: true, ..Output::new(y.as_mut_ptr(), n) };
+                // SAFETY: the machine has the instructions, and the result has room.
+                unsafe { matmul(Isa::Avx512, &weight, all, &x, 0..m, to, scratch) };
+                assert!(*y == near, "[{n}, {k}] from {first}");
+                assert!(memory[..first].iter().all(|y| *y == 7.5), "[{n}, {k}] from {first}");
             }
         }
     }

@@ -160,8 +160,27 @@ pub(crate) struct Task<'a> {
     /// First and one past the last row of activations.
     pub(crate) rows: (usize, usize),
     pub(crate) panels: (usize, usize),
-    pub(crate) y: *mut f32,
-    pub(crate) y_stride: usize,
+    pub(crate) y: Output,
+}
+
+/// Where a product goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    /// Where element `[0][0]` of a row-major matrix is or would be: it need not exist when it is not among those to be
+    /// written.
+    pub start: *mut f32,
+    /// Elements from one row to the next.
+    pub stride: usize,
+    /// Whether results may go past the caches: what is so large that it is gone from them when it is read would only
+    /// be brought there to be written over. A kernel may ignore it.
+    pub streamed: bool,
+}
+
+impl Output {
+    /// One whose results stay near.
+    pub fn new(start: *mut f32, stride: usize) -> Output {
+        Output { start, stride, streamed: false }
+    }
 }
 
 impl Task<'_> {
@@ -169,7 +188,7 @@ impl Task<'_> {
     #[inline(always)]
     pub(crate) fn place(&self, row: usize, panel: usize) -> (*mut f32, usize) {
         let column = panel * PANEL_ROWS;
-        let to = self.y.wrapping_add(row * self.y_stride + column);
+        let to = self.y.start.wrapping_add(row * self.y.stride + column);
         (to, PANEL_ROWS.min(self.weight.rows() - column))
     }
 
@@ -241,11 +260,8 @@ pub unsafe fn quantize_row(isa: Isa, x: &[f32], out: &Activations, row: usize) {
 }
 
 /// Computes `y[m][n] = Σ_k x[m][k] · W[n][k]` for the rows `m` in `rows` and the columns `n` of the panels in `panels`
-/// (16 columns each; the last may have fewer).
-///
-/// `y` points to where element `[0][0]` of a row-major matrix is or would be (it need not exist when it is not among
-/// those to be written), whose rows are `y_stride` elements apart. Threads share a
-/// product by calling this with different `panels` or `rows`; how they do changes no bit of the result.
+/// (16 columns each; the last may have fewer). Threads share a product by calling this with different `panels` or
+/// `rows`; how they do changes no bit of the result.
 ///
 /// # Panics
 /// When the shapes, the ranges or the activations' form do not fit the weight.
@@ -253,15 +269,13 @@ pub unsafe fn quantize_row(isa: Isa, x: &[f32], out: &Activations, row: usize) {
 /// # Safety
 /// The machine must be able to run `isa`; the elements of `y` to be written must be valid for writes and used by
 /// nothing else meanwhile; the rows of `activations` must have been written and must not change meanwhile.
-#[allow(clippy::too_many_arguments)]
 pub unsafe fn matmul(
     isa: Isa,
     weight: &PackedWeight,
     panels: Range<usize>,
     activations: &Activations,
     rows: Range<usize>,
-    y: *mut f32,
-    y_stride: usize,
+    y: Output,
     scratch: &mut Scratch,
 ) {
     let shape = activations.shape();
@@ -285,7 +299,6 @@ pub unsafe fn matmul(
         rows: (rows.start, rows.end),
         panels: (panels.start, panels.end),
         y,
-        y_stride,
     };
     // SAFETY: ranges and forms are checked; the rest is the caller's promise.
     unsafe { kernel(isa)(&task, &mut scratch.inner) }
@@ -317,7 +330,15 @@ pub fn matmul_with(isa: Isa, pool: &Pool, weight: &PackedWeight, x: &[f32], y: &
                 // SAFETY: `y` has all rows and columns, each panel's columns go to one thread, and the activations
                 // are not written while `buffer` lives on unchanged.
                 unsafe {
-                    matmul(isa, weight, panels, &activations, 0..rows, y.0, weight.rows(), scratch);
+                    matmul(
+                        isa,
+                        weight,
+                        panels,
+                        &activations,
+                        0..rows,
+                        Output::new(y.0, weight.rows()),
+                        scratch,
+                    );
                 }
             });
         });

@@ -361,7 +361,7 @@ unsafe fn rows_block<F: Format, D: Dot, const M: usize>(
 #[cfg(test)]
 mod tests {
     use super::super::tests::{Random, bits, kind_of, product, random_rows, random_x};
-    use super::super::{ActivationBuffer, ActivationShape, PackedWeight, Scratch, Task};
+    use super::super::{ActivationBuffer, ActivationShape, Output, PackedWeight, Scratch, Task};
     use super::without_sdot;
     use crate::isa::Isa;
     use crate::pool::Pool;
@@ -387,8 +387,7 @@ mod tests {
                 activations,
                 rows: (0, m),
                 panels: (0, weight.panels()),
-                y: y.as_mut_ptr(),
-                y_stride: n,
+                y: Output::new(y.as_mut_ptr(), n),
             };
             let scratch = &mut Scratch::new();
             // SAFETY: `y` has all rows and columns; every AArch64 processor has these instructions.

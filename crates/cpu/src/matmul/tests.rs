@@ -82,7 +82,15 @@ pub(super) fn product(isa: Isa, weight: &PackedWeight, x: &[f32], kind: Activati
     unsafe {
         let panels = 0..weight.panels();
         let scratch = &mut Scratch::new();
-        matmul(isa, weight, panels, &activations, 0..rows, y.as_mut_ptr(), weight.rows(), scratch);
+        matmul(
+            isa,
+            weight,
+            panels,
+            &activations,
+            0..rows,
+            Output::new(y.as_mut_ptr(), weight.rows()),
+            scratch,
+        );
     }
     y
 }
@@ -385,8 +393,8 @@ fn row_ranges_panel_ranges_and_threads_change_no_bit() {
                 for panels in [middle..weight.panels(), 0..middle] {
                     // SAFETY: `pieces` has all rows, `stride` apart.
                     unsafe {
-                        let y = pieces.as_mut_ptr();
-                        matmul(isa, &weight, panels, &activations, rows.clone(), y, stride, &mut scratch);
+                        let y = Output::new(pieces.as_mut_ptr(), stride);
+                        matmul(isa, &weight, panels, &activations, rows.clone(), y, &mut scratch);
                     }
                 }
                 row = rows.end;
@@ -419,7 +427,8 @@ fn a_copied_row_gives_the_same_result() {
         unsafe {
             target.copy_row(0, &source.view(), 4);
             target.copy_row(1, &source.view(), 1);
-            matmul(isa, &weight, 0..1, &target, 0..2, z.as_mut_ptr(), n, &mut Scratch::new());
+            let z = Output::new(z.as_mut_ptr(), n);
+            matmul(isa, &weight, 0..1, &target, 0..2, z, &mut Scratch::new());
         }
         assert_eq!(bits(&z[..n]), bits(&y[4 * n..5 * n]));
         assert_eq!(bits(&z[n..]), bits(&y[n..2 * n]));

@@ -6,6 +6,7 @@
 use autarky_graph::{ActivationKind as Function, Route};
 
 use crate::kernels::route;
+use crate::matmul::Output;
 
 use super::products::{ROWS, rows_of};
 use super::run::Run;
@@ -174,7 +175,7 @@ impl Run<'_, '_> {
                 let e = active[nth] as usize;
                 let panels = pieces.start * grain..panels.min(pieces.end * grain);
                 let rows = starts[e] as usize..starts[e + 1] as usize;
-                self.product(&weights[e], &x, panels, rows, self.row(to, 0), to.width);
+                self.product(&weights[e], &x, panels, rows, Output::new(self.row(to, 0), to.width));
             }
         });
     }

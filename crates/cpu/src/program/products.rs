@@ -5,7 +5,7 @@ use std::ops::Range;
 use autarky_graph::ActivationKind as Function;
 
 use crate::kernels::elementwise::Binary;
-use crate::matmul::{ActivationKind, Activations, PANEL_ROWS, PackedWeight, matmul};
+use crate::matmul::{ActivationKind, Activations, Output, PANEL_ROWS, PackedWeight, matmul};
 
 use super::lower::GATE_WINDOW;
 use super::run::Run;
@@ -24,6 +24,8 @@ const PANELS: usize = 18;
 const PACKED_ROWS: usize = 256;
 /// Bytes of a block of rows beside such panels.
 const ROW_BYTES: usize = 256 << 10;
+/// Bytes of a result from which on it is not kept in caches.
+const STREAMED: usize = 4 << 20;
 /// Up to this many rows, a piece covers as many panels as a thread takes at once, to read them as one stream.
 const FEW_ROWS: usize = 8;
 
@@ -54,6 +56,9 @@ impl Run<'_, '_> {
             }
         };
         if let Some(lent) = self.prepared.weights[weight].lent() {
+            // What is finished is read again.
+            let streamed = bias.is_null() && add.is_none() && 4 * x.shape().rows() * to.width >= STREAMED;
+            let to = Output { streamed, ..Output::new(self.row(to, 0), to.width) };
             return self.lent_product(lent, &x, to, finish);
         }
         let weight = &self.prepared.weights[weight].matrices()[0];
@@ -65,7 +70,7 @@ impl Run<'_, '_> {
             _ => self.panel_grain(weight),
         };
         self.pieces(weight.panels(), grain, x.shape().rows(), |panels, rows| {
-            self.product(weight, &x, panels.clone(), rows.clone(), self.row(to, 0), to.width);
+            self.product(weight, &x, panels.clone(), rows.clone(), Output::new(self.row(to, 0), to.width));
             let (first, count) = columns(weight, &panels);
             finish(first, count, rows);
         });
@@ -77,29 +82,34 @@ impl Run<'_, '_> {
         &self,
         lent: &Lent,
         x: &Activations,
-        to: &Matrix,
+        to: Output,
         finish: impl Fn(usize, usize, Range<usize>),
     ) {
         let (panels, rows) = (lent.shape.0.div_ceil(PANEL_ROWS), x.shape().rows());
         let at_once = lent.at_once();
         let (across, threads) = (panels.div_ceil(at_once), self.worker.threads());
-        // Enough pieces for threads to finish together, but not so few rows in each that packing would count.
-        let down = (2 * threads).div_ceil(across).min(rows / PACKED_ROWS).max(1);
+        // Blocks that no thread has one more of than others are pieces. Of the rest there are enough for threads to finish
+        // together, but not so few rows in each that packing would count.
+        let whole = across / threads * threads;
+        let down = (2 * threads).div_ceil((across - whole).max(1)).min(rows / PACKED_ROWS).max(1);
         let part = rows.div_ceil(down).next_multiple_of(SET);
         let height = (ROW_BYTES / (2 * lent.shape.1)).clamp(ROWS / 2, ROWS) / SET * SET;
         let numbers = (self.step.weights[lent.weight], lent.transposed);
-        self.worker.for_each(across * down, 1, |pieces| {
+        self.worker.for_each(whole + (across - whole) * down, 1, |pieces| {
             for piece in pieces {
-                let (block, start) = (piece / down, piece % down * part);
+                let (block, start, part) = match piece.checked_sub(whole) {
+                    None => (piece, 0, rows),
+                    Some(of_rest) => (whole + of_rest / down, of_rest % down * part, part),
+                };
                 let panels = block * at_once..panels.min((block + 1) * at_once);
                 let (first, thread) = (panels.start * PANEL_ROWS, (self.prepared.isa, self.worker.index()));
                 // SAFETY: the device checked the instruction set; no other block of this thread is in use.
                 let weight =
                     unsafe { self.prepared.blocks.pack(thread, lent.dtype, lent.shape, numbers, panels) };
-                let (y, end) = (self.row(to, 0).wrapping_add(first), rows.min(start + part));
+                let (y, end) = (Output { start: to.start.wrapping_add(first), ..to }, rows.min(start + part));
                 for start in (start..end).step_by(height) {
                     let rows = start..end.min(start + height);
-                    self.product(&weight, x, 0..weight.panels(), rows.clone(), y, to.width);
+                    self.product(&weight, x, 0..weight.panels(), rows.clone(), y);
                     finish(first, weight.rows(), rows);
                 }
             }
@@ -144,8 +154,8 @@ impl Run<'_, '_> {
             let (first, count) = columns(gate.0, &panels);
             let (scratch, stride) = (self.scratch(), panels.len() * PANEL_ROWS);
             let origin = scratch.wrapping_sub(rows.start * stride + first);
-            self.product(gate.0, gate.1, panels.clone(), rows.clone(), y, width);
-            self.product(up.0, up.1, panels, rows.clone(), origin, stride);
+            self.product(gate.0, gate.1, panels.clone(), rows.clone(), Output::new(y, width));
+            self.product(up.0, up.1, panels, rows.clone(), Output::new(origin, stride));
             for row in rows.clone() {
                 // SAFETY: the window is this thread's, and the scratch is as large as a window.
                 unsafe {
@@ -171,8 +181,8 @@ impl Run<'_, '_> {
             for head in heads {
                 let x = self.operand(from, head);
                 // SAFETY: head `head` of a row of the result.
-                let y = unsafe { self.row(to, 0).add(head * out) };
-                self.product(&weights[head], &x, 0..panels, rows.clone(), y, to.width);
+                let y = unsafe { Output::new(self.row(to, 0).add(head * out), to.width) };
+                self.product(&weights[head], &x, 0..panels, rows.clone(), y);
             }
         });
     }
@@ -204,20 +214,19 @@ impl Run<'_, '_> {
         (weight.panels() / (8 * self.worker.threads())).clamp(1, 4)
     }
 
-    /// A window of a product. `y` is where the result's first element is or would be.
+    /// A window of a product.
     pub(super) fn product(
         &self,
         weight: &PackedWeight,
         x: &Activations,
         panels: Range<usize>,
         rows: Range<usize>,
-        y: *mut f32,
-        stride: usize,
+        y: Output,
     ) {
         self.worker.with_scratch(|scratch| {
             // SAFETY: the operand was written in an earlier stage; the window is this thread's; the device checked
             // that the machine runs the instruction set.
-            unsafe { matmul(self.prepared.isa, weight, panels, x, rows, y, stride, scratch) }
+            unsafe { matmul(self.prepared.isa, weight, panels, x, rows, y, scratch) }
         });
     }
 }
