@@ -8,7 +8,7 @@
 
 mod layout;
 
-pub(super) use layout::{pack_panels, write_panel, write_transposed};
+pub(super) use layout::{pack_panels, write_chunk, write_panel, write_transposed};
 
 use super::format::{CHUNK, PANEL_ROWS};
 use super::paired::{PAIR, Paired};

@@ -1,6 +1,9 @@
 //! Matrices of BF16 numbers whose products sum over rows: gradients of weights.
 
-use super::format::PANEL_ROWS;
+use std::ops::Range;
+
+use super::Activations;
+use super::format::{CHUNK, PANEL_ROWS};
 
 /// Bytes of a pair of rows of a panel.
 pub(super) const PAIR: usize = 4 * PANEL_ROWS;
@@ -75,6 +78,26 @@ impl Paired {
         }
         #[cfg(not(target_arch = "x86_64"))]
         unreachable!("no processor of this architecture has BF16 products: {panel} {from:?} {stride}");
+    }
+
+    /// Chunks of columns that [`Paired::write_chunk`] writes.
+    pub(crate) fn chunks(&self) -> usize {
+        self.cols.div_ceil(CHUNK)
+    }
+
+    /// Writes some pairs of rows, those columns of them that are a chunk of an operand in BF16.
+    ///
+    /// # Safety
+    /// The processor has BF16 products; `from` has the matrix's rows and columns, and both the chunk and the pairs are
+    /// there; nothing else uses these places.
+    pub(crate) unsafe fn write_chunk(&self, chunk: usize, pairs: Range<usize>, from: &Activations) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as the caller promises.
+        unsafe {
+            super::bf16::write_chunk(self, chunk, pairs, from);
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        unreachable!("no processor of this architecture has BF16 products: {chunk} {pairs:?} {from:?}");
     }
 
     /// As [`Paired::write_panel`], of the transpose: `from` has a row for every column of the matrix.

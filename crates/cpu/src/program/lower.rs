@@ -46,6 +46,8 @@ struct Needs {
     numbers: usize,
     /// By products, in these forms.
     forms: Vec<Form>,
+    /// In pairs of rows, by gradients of weights.
+    pairs: usize,
     /// Readers of any kind.
     readers: usize,
 }
@@ -195,6 +197,13 @@ impl<'a> Lowering<'a> {
         }
         self.loss = self.find_loss();
         for (index, node) in graph.nodes().iter().enumerate() {
+            if self.reads_pairs(&node.op) {
+                for arg in &node.args {
+                    let needs = &mut self.needs[self.roots[arg.index()]];
+                    (needs.readers, needs.pairs) = (needs.readers + 1, needs.pairs + 1);
+                }
+                continue;
+            }
             let forms: Vec<Option<Form>> = match &node.op {
                 Op::Reshape { .. } => continue,
                 _ if self.loss.is_some_and(|l| l.product == index) => vec![None],
@@ -226,6 +235,11 @@ impl<'a> Lowering<'a> {
             }
         }
         self.find_to_pair();
+        for index in 0..graph.nodes().len() {
+            if self.paired_form(index).is_none() {
+                self.needs[index].numbers += self.needs[index].pairs;
+            }
+        }
         for index in self.loss.iter().flat_map(derivative::Loss::absorbed) {
             self.absorbed[index] = true;
         }
@@ -351,7 +365,10 @@ impl<'a> Lowering<'a> {
 
     /// A value in the form that a product reads, made now unless it is there.
     fn operand(&mut self, value: ValueId, form: Form) -> Result<Operand, CompileError> {
-        let root = self.root(value);
+        self.operand_of(self.root(value), form)
+    }
+
+    fn operand_of(&mut self, root: usize, form: Form) -> Result<Operand, CompileError> {
         if let Some(operand) = self.operands.get(&(root, form)) {
             return Ok(*operand);
         }

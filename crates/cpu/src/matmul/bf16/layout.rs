@@ -1,6 +1,7 @@
 //! Floats in the layouts of BF16 products: rounded, pairs together.
 
-use super::super::format::PANEL_ROWS;
+use super::super::Activations;
+use super::super::format::{CHUNK, PANEL_ROWS};
 use super::super::packed::Numbers;
 use super::super::paired::{PAIR, Paired};
 use super::super::prefetch_later;
@@ -26,6 +27,37 @@ pub(in super::super) unsafe fn write_panel(to: &Paired, panel: usize, from: *con
             let both = 2 * pair + 1 < to.rows;
             let numbers = pair_rows(from.add(2 * pair * stride + column), stride, both, mask);
             _mm512_storeu_si512(to.at(panel, pair).cast(), numbers);
+        }
+    }
+}
+
+/// Writes some pairs of rows of a chunk of columns from an operand.
+///
+/// # Safety
+/// As [`Paired::write_chunk`]; the processor has these features.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c")]
+pub(in super::super) unsafe fn write_chunk(
+    to: &Paired,
+    chunk: usize,
+    pairs: Range<usize>,
+    from: &Activations,
+) {
+    let first = chunk * CHUNK / PANEL_ROWS;
+    let panels = to.panels().min(first + CHUNK / PANEL_ROWS) - first;
+    for pair in pairs {
+        // SAFETY: the rows are the operand's, whose chunks are whole, and the panels the matrix's.
+        unsafe {
+            let both = 2 * pair + 1 < to.rows;
+            let at = from.bf16s(chunk, 2 * pair);
+            let row = |at: *mut u16| _mm512_cvtepu16_epi32(_mm256_loadu_si256(at.cast()));
+            for panel in 0..panels {
+                let at = at.add(panel * PANEL_ROWS);
+                let numbers = match both {
+                    true => _mm512_or_si512(row(at), _mm512_slli_epi32(row(at.add(CHUNK)), 16)),
+                    false => row(at),
+                };
+                _mm512_storeu_si512(to.at(first + panel, pair).cast(), numbers);
+            }
         }
     }
 }
@@ -172,7 +204,7 @@ fn turned(rows: [__m512i; 16]) -> [__m512i; 16] {
 #[cfg(test)]
 mod tests {
     use super::super::super::tests::{Random, random_x};
-    use super::super::super::{Blocks, PackedWeight};
+    use super::super::super::{ActivationBuffer, ActivationKind, ActivationShape, Blocks, PackedWeight};
     use super::*;
     use crate::isa::Isa;
     use crate::pool::Pool;
@@ -205,6 +237,35 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn chunks_of_operands_are_written_as_panels_are() {
+        if !Isa::Avx512.has_bf16_products() {
+            return;
+        }
+        let mut random = Random(45);
+        for (rows, cols) in [(1, 1), (16, 32), (7, 288), (40, 256), (33, 530)] {
+            let numbers = random_x(rows, cols, &mut random);
+            let shape = ActivationShape::new(ActivationKind::Bf16, rows, cols);
+            let mut operand = ActivationBuffer::new(shape);
+            let operand = operand.fill(Isa::Avx512, shape, &numbers);
+            let mut memory = [(); 2].map(|_| vec![u64::MAX; Paired::bytes(rows, cols).unwrap() / 8]);
+            let [found, expected] = memory.each_mut().map(|m| {
+                // SAFETY: the memory has the bytes, and lives as long as the test.
+                unsafe { Paired::new(m.as_mut_ptr().cast(), rows, cols) }
+            });
+            let middle = found.pairs() / 2;
+            // SAFETY: the numbers and the operand are the matrices'.
+            unsafe {
+                for chunk in 0..found.chunks() {
+                    found.write_chunk(chunk, 0..middle, &operand);
+                    found.write_chunk(chunk, middle..found.pairs(), &operand);
+                }
+                (0..expected.panels()).for_each(|p| expected.write_panel(p, numbers.as_ptr(), cols));
+            }
+            assert!(memory[0] == memory[1], "[{rows}, {cols}]");
         }
     }
 

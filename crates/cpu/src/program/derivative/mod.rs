@@ -51,7 +51,7 @@ pub(super) enum Derivative {
     /// Rows of BF16 numbers as floats, when what `after` has is there.
     Widened { from: Operand, to: Matrix, after: Option<BufferId> },
     /// A matrix in BF16, pairs of rows together.
-    Pair { from: Matrix, to: Pairs },
+    Pair { from: Unpaired, to: Pairs },
     /// [`Derivative::Outer`] of one head, in BF16 with sums in f32.
     OuterPairs { gradient: usize, x: Pairs, dy: Pairs },
     /// dy, added to the rows of the step's tokens.
@@ -141,7 +141,7 @@ impl Derivative {
                 a.writes.push(to.buffer);
             }
             Derivative::Pair { from, to } => {
-                reads(&[*from]);
+                a.reads.push(from.place().0);
                 a.writes.push(to.buffer);
             }
             Derivative::OuterPairs { gradient, x, dy } => {
@@ -161,6 +161,31 @@ impl Derivative {
                 a.writes.extend(attention.written());
             }
             Derivative::Experts(_) => unreachable!("said above"),
+        }
+    }
+}
+
+/// What pairs of rows are put together from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Unpaired {
+    Numbers(Matrix),
+    /// Rounded already, in one matrix.
+    Operand(Operand),
+}
+
+impl Unpaired {
+    /// The buffer, and which of its rows.
+    pub(super) fn place(&self) -> (BufferId, Rows) {
+        match self {
+            Unpaired::Numbers(matrix) => (matrix.buffer, matrix.rows),
+            Unpaired::Operand(operand) => (operand.buffer, operand.rows),
+        }
+    }
+
+    pub(super) fn width(&self) -> usize {
+        match self {
+            Unpaired::Numbers(matrix) => matrix.width,
+            Unpaired::Operand(operand) => operand.width,
         }
     }
 }

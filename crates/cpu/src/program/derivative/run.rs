@@ -6,7 +6,7 @@ use crate::matmul::{CHUNK, Paired};
 
 use super::super::run::Run;
 use super::super::task::{Matrix, Sink};
-use super::{Derivative, Normed, Pairs};
+use super::{Derivative, Normed, Pairs, Unpaired};
 
 /// Columns of a gradient that a thread takes at a time, and rows.
 const COLUMNS: usize = 64;
@@ -15,6 +15,8 @@ const ROWS: usize = 48;
 /// cache has room for.
 const PANELS: usize = 3;
 const CACHE: usize = 512 << 10;
+/// Pairs of rows of an operand that a thread puts together at a time.
+const STRETCH: usize = 64;
 
 impl Run<'_, '_> {
     pub(in super::super) fn derivative(&self, derivative: &Derivative) {
@@ -86,16 +88,7 @@ impl Run<'_, '_> {
                     }
                 });
             }
-            Derivative::Pair { from, to } => {
-                let matrix = self.paired(to);
-                self.worker.for_each(matrix.panels(), 1, |panels| {
-                    for panel in panels {
-                        // SAFETY: the processor has BF16 products, for which this was lowered; the panel is this
-                        // thread's.
-                        unsafe { matrix.write_panel(panel, self.row(from, 0), from.width) };
-                    }
-                });
-            }
+            Derivative::Pair { from, to } => self.pair(from, &self.paired(to)),
             Derivative::OuterPairs { gradient, x, dy } => {
                 let (x, dy, to) = (self.paired(x), self.paired(dy), self.gradient(*gradient));
                 let most = x.panels_in(CACHE).max(PANELS) / PANELS * PANELS;
@@ -135,6 +128,28 @@ impl Run<'_, '_> {
             Derivative::Scatter { from, to } => self.scatter(from, to),
             Derivative::Attention(attention) => self.attention_backward(attention),
             Derivative::Experts(experts) => self.experts_backward(experts),
+        }
+    }
+
+    fn pair(&self, from: &Unpaired, to: &Paired) {
+        match from {
+            Unpaired::Numbers(from) => self.worker.for_each(to.panels(), 1, |panels| {
+                for panel in panels {
+                    // SAFETY: the processor has BF16 products, for which this was lowered; the panel is this thread's.
+                    unsafe { to.write_panel(panel, self.row(from, 0), from.width) };
+                }
+            }),
+            Unpaired::Operand(from) => {
+                let (from, pairs) = (self.operand(from, 0), to.pairs());
+                let across = pairs.div_ceil(STRETCH);
+                self.worker.for_each(to.chunks() * across, 1, |range| {
+                    for i in range {
+                        let (chunk, first) = (i / across, i % across * STRETCH);
+                        // SAFETY: as above.
+                        unsafe { to.write_chunk(chunk, first..pairs.min(first + STRETCH), &from) };
+                    }
+                });
+            }
         }
     }
 

@@ -7,7 +7,9 @@ use crate::kernels::cache::Layout;
 use crate::kernels::elementwise::Binary;
 use crate::matmul::{ActivationKind, Paired};
 
-use super::super::derivative::{AttentionBackward, Derivative, ExpertsBackward, Hidden, Normed, Pairs};
+use super::super::derivative::{
+    AttentionBackward, Derivative, ExpertsBackward, Hidden, Normed, Pairs, Unpaired,
+};
 use super::super::task::{Grouping, Matrix, Rows, Sink, Task};
 use super::{Form, Lowering, too_large};
 
@@ -104,15 +106,23 @@ impl Lowering<'_> {
         }
     }
 
+    /// Whether an op reads its arguments in pairs of rows, and not at all as numbers.
+    pub(super) fn reads_pairs(&self, op: &Op) -> bool {
+        matches!(op, Op::Gradient(Gradient::Linear { weight: Some(w), bias: None }) if self.is_paired(*w))
+    }
+
+    /// The form in which products read a value and of which pairs of rows are put together, too.
+    pub(super) fn paired_form(&self, root: usize) -> Option<Form> {
+        let form = (ActivationKind::Bf16, 1, self.graph.nodes()[root].shape.width());
+        self.needs[root].forms.contains(&form).then_some(form)
+    }
+
     /// Puts pairs of rows together as soon as a value is there: half its bytes, where nothing else keeps it for long.
     pub(super) fn pair_early(&mut self, index: usize) -> Result<(), CompileError> {
-        match self.values[index] {
-            Some(matrix) if self.to_pair.contains(&index) => {
-                let label = &self.graph.nodes()[index].label;
-                self.pairs(matrix, label).map(|_| ())
-            }
-            _ => Ok(()),
+        if self.to_pair.contains(&index) && !self.absorbed[index] {
+            self.pairs_of(index)?;
         }
+        Ok(())
     }
 
     /// Logits, their loss, and what follows of its derivative, a few rows at a time.
@@ -139,9 +149,7 @@ impl Lowering<'_> {
             self.derive(Derivative::Operand { from: x, to: from, after });
             let logits = self.matrix(x.rows, width, label)?;
             self.push(Task::Linear { weight: weight.index(), bias: None, from, add: None, to: logits });
-            // In the place of the logits.
-            let by_logits = self.matrix(x.rows, width, label)?;
-            let mut sink = Sink { width, rows: x.rows, value: Some(by_logits), operands: Vec::new() };
+            let mut sink = Sink { width, rows: x.rows, value: None, operands: Vec::new() };
             let mut by_product = None;
             if let Some(by_x) = by_x {
                 let weight = self.transposed(weight);
@@ -149,38 +157,56 @@ impl Lowering<'_> {
                 sink.operands.push(from);
                 by_product = Some(Task::Linear { weight, bias: None, from, add: None, to: part(by_x) });
             }
-            let (losses, to) = (Some(to), sink);
-            self.derive(Derivative::CrossEntropyBackward { logits, targets, factors, losses, to });
+            let (gradient, paired) = (loss.gradient.map(|_| weight.index()), self.is_paired(weight));
+            let rounded = sink.operands.first().copied().filter(|_| paired);
+            let by_logits = match rounded {
+                Some(operand) => {
+                    self.scratch(width);
+                    Unpaired::Operand(operand)
+                }
+                None => {
+                    // In the place of the logits.
+                    let numbers = self.matrix(x.rows, width, label)?;
+                    sink.value = Some(numbers);
+                    Unpaired::Numbers(numbers)
+                }
+            };
+            after = Some(by_x.map_or(by_logits.place().0, |m| m.buffer));
+            let losses = Some(to);
+            self.derive(Derivative::CrossEntropyBackward { logits, targets, factors, losses, to: sink });
             by_product.into_iter().for_each(|task| self.push(task));
-            after = Some(by_x.map_or(by_logits.buffer, |m| m.buffer));
-            if loss.gradient.is_some() {
-                self.outer(weight, x, by_logits, label)?;
+            match (gradient, by_logits) {
+                (None, _) => {}
+                (Some(gradient), Unpaired::Numbers(dy)) if !paired => {
+                    self.derive(Derivative::Outer { gradient, heads: 1, x, dy });
+                }
+                (Some(gradient), dy) => {
+                    let (x, dy) = (self.pairs(Unpaired::Operand(from), label)?, self.pairs(dy, label)?);
+                    self.derive(Derivative::OuterPairs { gradient, x, dy });
+                }
             }
         }
         Ok(())
     }
 
-    /// Adds the outer products of two matrices to a weight's gradient.
-    fn outer(&mut self, weight: WeightId, x: Matrix, dy: Matrix, what: &str) -> Result<(), CompileError> {
-        let gradient = weight.index();
-        let task = if self.is_paired(weight) {
-            let (x, dy) = (self.pairs(x, what)?, self.pairs(dy, what)?);
-            Derivative::OuterPairs { gradient, x, dy }
-        } else {
-            Derivative::Outer { gradient, heads: 1, x, dy }
+    /// A value with pairs of rows together.
+    fn pairs_of(&mut self, root: usize) -> Result<Pairs, CompileError> {
+        let from = match self.paired_form(root) {
+            Some(form) => Unpaired::Operand(self.operand_of(root, form)?),
+            None => Unpaired::Numbers(self.values[root].expect("pairs of numbers are asked for as numbers")),
         };
-        self.derive(task);
-        Ok(())
+        self.pairs(from, &self.graph.nodes()[root].label)
     }
 
     /// A matrix with pairs of rows together, made now unless it is there.
-    fn pairs(&mut self, from: Matrix, what: &str) -> Result<Pairs, CompileError> {
-        let key = (from.buffer, from.rows);
+    fn pairs(&mut self, from: Unpaired, what: &str) -> Result<Pairs, CompileError> {
+        let (key, width) = (from.place(), from.width());
         if let Some(pairs) = self.paired.get(&key) {
             return Ok(*pairs);
         }
-        let bytes = self.most(from.rows).and_then(|rows| Paired::bytes(rows, from.width));
-        let to = Pairs { buffer: self.buffer(bytes, what)?, rows: from.rows, width: from.width };
+        let rows = key.1;
+        let bytes = self.most(rows).and_then(|rows| Paired::bytes(rows, width));
+        let to = Pairs { buffer: self.buffer(bytes, what)?, rows, width };
         self.paired.insert(key, to);
         self.derive(Derivative::Pair { from, to });
         Ok(to)
@@ -260,12 +286,19 @@ impl Lowering<'_> {
                 self.derive(Derivative::Embed { gradient: table.index(), dy });
             }
             Gradient::Linear { weight, bias } => {
-                let [x, dy] = [0, 1].map(|arg| self.numbers(index, arg));
+                let [x, dy] = [0, 1].map(|arg| self.root(self.graph.nodes()[index].args[arg]));
                 if let Some(weight) = weight {
-                    let label = &self.graph.nodes()[index].label;
-                    self.outer(*weight, x, dy, label)?;
+                    let gradient = weight.index();
+                    if self.is_paired(*weight) {
+                        let (x, dy) = (self.pairs_of(x)?, self.pairs_of(dy)?);
+                        self.derive(Derivative::OuterPairs { gradient, x, dy });
+                    } else {
+                        let [x, dy] = [0, 1].map(|arg| self.numbers(index, arg));
+                        self.derive(Derivative::Outer { gradient, heads: 1, x, dy });
+                    }
                 }
                 if let Some(bias) = bias {
+                    let dy = self.numbers(index, 1);
                     self.columns(None, dy, dy.width, (None, Some(*bias)));
                 }
             }
