@@ -1,6 +1,6 @@
 //! Derivatives row by row, and sums of them over rows.
 
-use autarky_graph::NormKind;
+use autarky_graph::{ActivationKind, NormKind};
 
 use super::lanes::{LANES, Lanes, load_part, store_part};
 use super::math;
@@ -37,6 +37,42 @@ pub(crate) unsafe fn norm_backward<V: Lanes>(
             let (d, z) = normed(by, from, i, n - i);
             let by_x = by.1.mul(d.sub(off).sub(z.mul(along)));
             store_part(by_x, dx.add(i), n - i);
+        }
+    }
+}
+
+/// The derivatives of f(gate) · up by gate and by up, from that by the product: f′(gate) · (dy · up) and dy · f(gate).
+///
+/// # Safety
+/// As for [`Lanes`]; the pointers are good for `n` numbers.
+#[inline(always)]
+pub(crate) unsafe fn gated_backward<V: Lanes>(
+    kind: ActivationKind,
+    (gate, up, dy): (*const f32, *const f32, *const f32),
+    (by_gate, by_up): (*mut f32, *mut f32),
+    n: usize,
+) {
+    use ActivationKind::{Gelu, GeluTanh, Relu, Sigmoid, Silu};
+    macro_rules! each {
+        ($kind:expr) => {
+            for i in (0..n).step_by(LANES) {
+                let count = n - i;
+                let g: V = load_part(gate.add(i), count, 0.0);
+                let u: V = load_part(up.add(i), count, 0.0);
+                let d: V = load_part(dy.add(i), count, 0.0);
+                store_part(d.mul(math::activation($kind, g)), by_up.add(i), count);
+                store_part(math::slope($kind, g).mul(d.mul(u)), by_gate.add(i), count);
+            }
+        };
+    }
+    // SAFETY: as the caller promises.
+    unsafe {
+        match kind {
+            Silu => each!(Silu),
+            Gelu => each!(Gelu),
+            GeluTanh => each!(GeluTanh),
+            Relu => each!(Relu),
+            Sigmoid => each!(Sigmoid),
         }
     }
 }

@@ -39,7 +39,7 @@ mod neon;
 #[cfg(test)]
 mod tests;
 
-use autarky_graph::{CacheDType, NormKind, Pairing, Route};
+use autarky_graph::{ActivationKind, CacheDType, NormKind, Pairing, Route};
 
 use crate::isa::Isa;
 use crate::matmul::Activations;
@@ -53,6 +53,8 @@ type Norm = unsafe fn(NormKind, f32, *const f32, *const f32, *const f32, *mut f3
 type RouteFn = unsafe fn(&Route, &[f32], *const f32, &mut [f32], &mut [u32], &mut [f32]);
 type AttendSpan = unsafe fn(&Tile, &Keys<'_>, (usize, usize));
 type NormBackward = unsafe fn(NormKind, (f32, f32), (*const f32, *const f32, *const f32), *mut f32, usize);
+type GatedBackward =
+    unsafe fn(ActivationKind, (*const f32, *const f32, *const f32), (*mut f32, *mut f32), usize);
 type WriteCache = unsafe fn(&Keys<'_>, usize, usize, (*const f32, usize), (*const f32, usize));
 
 /// The kernels of one instruction set. Each is described where it is written.
@@ -80,6 +82,7 @@ pub(crate) struct Kernels {
     pub(crate) gemm: unsafe fn(&Gemm),
     pub(crate) norm_stats: unsafe fn(NormKind, f32, *const f32, usize) -> (f32, f32),
     pub(crate) norm_backward: NormBackward,
+    pub(crate) gated_backward: GatedBackward,
     pub(crate) column_sums: unsafe fn(&Columns, *mut f32, *mut f32),
     pub(crate) cross_entropy: unsafe fn(*const f32, usize, usize, f32, *mut f32) -> f32,
     pub(crate) attention_weights: unsafe fn(Softmax, *mut f32, *mut f32, (usize, usize, usize)) -> f32,
@@ -149,6 +152,7 @@ macro_rules! kernels {
                 gemm,
                 norm_stats,
                 norm_backward,
+                gated_backward,
                 column_sums,
                 cross_entropy,
                 attention_weights,
@@ -194,6 +198,8 @@ macro_rules! kernels {
                 (kind: NormKind, epsilon: f32, x: *const f32, n: usize), (f32, f32));
             kernels!(@fn ($($feature)?) $V, norm_backward = backward::norm_backward::<$V>,
                 (kind: NormKind, stats: (f32, f32), from: (*const f32, *const f32, *const f32), dx: *mut f32, n: usize));
+            kernels!(@fn ($($feature)?) $V, gated_backward = backward::gated_backward::<$V>,
+                (kind: ActivationKind, from: (*const f32, *const f32, *const f32), to: (*mut f32, *mut f32), n: usize));
             kernels!(@fn ($($feature)?) $V, column_sums = backward::column_sums::<$V>,
                 (c: &Columns, gain: *mut f32, shift: *mut f32));
             kernels!(@fn ($($feature)?) $V, cross_entropy = backward::cross_entropy::<$V>,

@@ -78,6 +78,32 @@ fn elementwise() {
 }
 
 #[test]
+fn derivatives_of_gates_are_those_of_their_parts() {
+    let n = 103;
+    let (gate, up, dy) = (numbers(n, 6, true), numbers(n, 7, true), numbers(n, 8, true));
+    for kind in FUNCTIONS {
+        same_bits(&format!("gated by {kind:?}"), |k| {
+            let mut found = vec![0.0; 2 * n];
+            let mut parts = vec![0.0; 2 * n];
+            // SAFETY: as many numbers as there are; the instruction set is available.
+            unsafe {
+                let (by_gate, by_up) = found.split_at_mut(n);
+                let from = (gate.as_ptr(), up.as_ptr(), dy.as_ptr());
+                (k.gated_backward)(kind, from, (by_gate.as_mut_ptr(), by_up.as_mut_ptr()), n);
+                let (by_gate, by_up) = parts.split_at_mut(n);
+                (k.unary)(Unary::Activation(kind), gate.as_ptr(), by_up.as_mut_ptr(), n);
+                (k.binary)(Binary::Multiply, dy.as_ptr(), by_up.as_ptr(), by_up.as_mut_ptr(), n);
+                (k.binary)(Binary::Multiply, dy.as_ptr(), up.as_ptr(), by_gate.as_mut_ptr(), n);
+                let slope = Binary::Slope(kind);
+                (k.binary)(slope, gate.as_ptr(), by_gate.as_ptr(), by_gate.as_mut_ptr(), n);
+            }
+            assert_eq!(found, parts, "{kind:?}");
+            found
+        });
+    }
+}
+
+#[test]
 fn norms() {
     for n in [7, 16, 64, 1000] {
         let (x, w, b) = (numbers(n, 3, true), numbers(n, 4, true), numbers(n, 5, true));

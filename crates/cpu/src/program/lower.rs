@@ -2,6 +2,7 @@
 
 mod attention;
 mod derivative;
+mod gates;
 mod kept;
 
 pub(super) use attention::span_records;
@@ -85,6 +86,8 @@ pub(super) struct Lowering<'a> {
     stats: Vec<((usize, NormKind, u32), Matrix)>,
     /// What derivatives of experts share, by their arguments.
     chosen: HashMap<Vec<usize>, derivative::Chosen>,
+    /// By their last node, derivatives of gates that are computed at once.
+    gates: HashMap<usize, gates::Gate>,
     /// The loss, when it is computed a few rows at a time.
     loss: Option<derivative::Loss>,
     /// Values whose pairs of rows a gradient reads.
@@ -128,6 +131,7 @@ impl<'a> Lowering<'a> {
             angles: Vec::new(),
             stats: Vec::new(),
             chosen: HashMap::new(),
+            gates: HashMap::new(),
             loss: None,
             to_pair: HashSet::new(),
             paired: HashMap::new(),
@@ -145,8 +149,13 @@ impl<'a> Lowering<'a> {
         lowering.find_needs();
         for index in 0..n {
             if !lowering.absorbed[index] {
-                lowering.bring_back(index)?;
-                lowering.node(index)?;
+                match lowering.gates.get(&index).copied() {
+                    Some(gate) => lowering.gate(index, gate)?,
+                    None => {
+                        lowering.bring_back(index)?;
+                        lowering.node(index)?;
+                    }
+                }
             }
             lowering.pair_early(index)?;
             lowering.keep(index)?;
@@ -249,6 +258,7 @@ impl<'a> Lowering<'a> {
             needs.readers += 1;
         }
         self.find_fusions();
+        self.find_gates();
         self.find_to_keep();
     }
 
@@ -359,8 +369,11 @@ impl<'a> Lowering<'a> {
 
     /// An argument as numbers.
     fn numbers(&self, index: usize, arg: usize) -> Matrix {
-        let value = self.root(self.graph.nodes()[index].args[arg]);
-        self.values[value].expect("needs were found before: the value is kept as numbers")
+        self.value_of(self.graph.nodes()[index].args[arg])
+    }
+
+    fn value_of(&self, value: ValueId) -> Matrix {
+        self.values[self.root(value)].expect("needs were found before: the value is kept as numbers")
     }
 
     /// A value in the form that a product reads, made now unless it is there.

@@ -204,7 +204,7 @@ impl Run<'_, '_> {
     }
 
     /// Rounds or copies a row to an operand.
-    fn put_operand(&self, to: &Operand, row: usize, x: *const f32) {
+    pub(super) fn put_operand(&self, to: &Operand, row: usize, x: *const f32) {
         for head in 0..to.heads {
             // SAFETY: the row has `heads · width` numbers; row `row` of the operand is this thread's.
             unsafe {

@@ -30,8 +30,9 @@ pub(in super::super) struct AttentionBackward {
     pub(in super::super) values: Matrix,
     /// By the result.
     pub(in super::super) dy: Matrix,
-    /// By queries, keys and values, one after another.
-    pub(in super::super) to: Matrix,
+    pub(in super::super) by_queries: Matrix,
+    pub(in super::super) by_keys: Matrix,
+    pub(in super::super) by_values: Matrix,
     /// By the sinks, for every token.
     pub(in super::super) by_sinks: Option<Matrix>,
     /// Whether products are of BF16 numbers.
@@ -68,7 +69,7 @@ impl AttentionBackward {
     }
 
     pub(super) fn written(&self) -> Vec<BufferId> {
-        buffers([self.to].into_iter().chain(self.by_sinks))
+        buffers([self.by_queries, self.by_keys, self.by_values].into_iter().chain(self.by_sinks))
     }
 
     /// Divides a thread's scratch.
@@ -139,11 +140,9 @@ impl Run<'_, '_> {
                     self.queries(a, &s, (row, first, count), query_head, head);
                 }
             }
-            let by_keys = a.heads * kw + head * kw;
-            let by_values = (a.heads + a.layout.heads) * kw + head * vw;
-            for (from, width, place) in [(s.by_keys, kw, by_keys), (s.by_values, vw, by_values)] {
+            for (from, width, to) in [(s.by_keys, kw, &a.by_keys), (s.by_values, vw, &a.by_values)] {
                 for t in 0..tokens {
-                    let to = self.row(&a.to, row + t).add(place);
+                    let to = self.row(to, row + t).add(head * width);
                     from.add(t * width).copy_to_nonoverlapping(to, width);
                 }
             }
@@ -170,7 +169,7 @@ impl Run<'_, '_> {
             let row = start + first;
             let q = self.row(&a.queries, row).add(query_head * kw);
             let dy = self.row(&a.dy, row).add(query_head * vw);
-            let to = self.row(&a.to, row).add(query_head * kw);
+            let to = self.row(&a.by_queries, row).add(query_head * kw);
             let keys = self.row(&a.keys, start + low).add(head * kw);
             // Queries by positions: of queries and keys, of derivatives and values.
             let products = |left, stride, inner, right: *mut f32, to| Gemm {
@@ -206,7 +205,7 @@ impl Run<'_, '_> {
                 right: keys,
                 right_stride: a.keys.width,
                 to,
-                to_stride: a.to.width,
+                to_stride: a.by_queries.width,
                 rows: count,
                 cols: kw,
                 inner: positions,

@@ -136,11 +136,9 @@ impl Run<'_, '_> {
                     self.queries_bf16(a, &s, (row, first, count, tokens), query_head);
                 }
             }
-            let by_keys = a.heads * kw + head * kw;
-            let by_values = (a.heads + a.layout.heads) * kw + head * vw;
-            for (from, width, place) in [(s.by_keys, kw, by_keys), (s.by_values, vw, by_values)] {
+            for (from, width, to) in [(s.by_keys, kw, &a.by_keys), (s.by_values, vw, &a.by_values)] {
                 for t in 0..tokens {
-                    let to = self.row(&a.to, row + t).add(place);
+                    let to = self.row(to, row + t).add(head * width);
                     from.add(t * width.next_multiple_of(LANES)).copy_to_nonoverlapping(to, width);
                 }
             }
@@ -167,7 +165,7 @@ impl Run<'_, '_> {
     ) {
         let (kw, vw) = (a.layout.key_width, a.layout.value_width);
         let (group, these) = (a.heads / a.layout.heads, start + first..start + first + rows);
-        self.call(&a.to, these.clone(), query_head * kw, kw);
+        self.call(&a.by_queries, these.clone(), query_head * kw, kw);
         // The queries as many rows further on: of the next head, behind the last.
         let (mut first, mut head) = (first + QUERIES, query_head);
         if first >= tokens {
@@ -181,8 +179,8 @@ impl Run<'_, '_> {
         // With the last of a key head's queries comes the end of its own derivatives, and the next.
         if (query_head + 1).is_multiple_of(group) {
             let head = query_head / group;
-            self.call(&a.to, these.clone(), a.heads * kw + head * kw, kw);
-            self.call(&a.to, these.clone(), (a.heads + a.layout.heads) * kw + head * vw, vw);
+            self.call(&a.by_keys, these.clone(), head * kw, kw);
+            self.call(&a.by_values, these.clone(), head * vw, vw);
             if head + 1 < a.layout.heads {
                 self.call(&a.keys, these.clone(), (head + 1) * kw, kw);
                 self.call(&a.values, these, (head + 1) * vw, vw);
@@ -311,8 +309,8 @@ impl Run<'_, '_> {
                 left_strides: (2 * s.stride, 4),
                 right: s.keys.start(0, from / 2),
                 right_stride: s.keys.panel_stride(),
-                to: self.row(&a.to, row).add(query_head * kw),
-                to_stride: a.to.width,
+                to: self.row(&a.by_queries, row).add(query_head * kw),
+                to_stride: a.by_queries.width,
                 rows,
                 cols: kw,
                 pairs,

@@ -12,7 +12,7 @@ mod run;
 pub(super) use attention::AttentionBackward;
 pub(super) use experts::{ExpertsBackward, Hidden};
 
-use autarky_graph::NormKind;
+use autarky_graph::{ActivationKind as Function, NormKind};
 
 use super::task::{Accesses, BufferId, Matrix, Operand, Rows, Sink, Vector};
 
@@ -31,6 +31,8 @@ pub(super) enum Derivative {
     },
     /// What every `last` numbers are normed by: mean and factor.
     NormStats { kind: NormKind, epsilon: f32, from: Matrix, last: usize, to: Matrix },
+    /// By the gate and by what it gates, from that by their product.
+    Gated(Box<GatedBackward>),
     /// By the norm's argument x, from that by its result.
     NormBackward {
         kind: NormKind,
@@ -51,7 +53,7 @@ pub(super) enum Derivative {
     /// Rows of BF16 numbers as floats, when what `after` has is there.
     Widened { from: Operand, to: Matrix, after: Option<BufferId> },
     /// A matrix in BF16, pairs of rows together.
-    Pair { from: Unpaired, to: Pairs },
+    Pair { from: Stored, to: Pairs },
     /// [`Derivative::Outer`] of one head, in BF16 with sums in f32.
     OuterPairs { gradient: usize, x: Pairs, dy: Pairs },
     /// dy, added to the rows of the step's tokens.
@@ -86,6 +88,7 @@ impl Derivative {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Derivative::CrossEntropy { .. } | Derivative::CrossEntropyBackward { .. } => "cross entropy",
+            Derivative::Gated(_) => "elementwise",
             Derivative::NormStats { .. } | Derivative::NormBackward { .. } => "norm backward",
             Derivative::Columns { .. } => "column sums",
             Derivative::Outer { .. } | Derivative::OuterPairs { .. } => "outer products",
@@ -112,6 +115,11 @@ impl Derivative {
                 reads(&[*logits, *targets, *factors]);
                 a.writes.extend(losses.map(|m| m.buffer));
                 a.sink(to, &[*logits]);
+            }
+            Derivative::Gated(g) => {
+                a.reads.extend([g.gate.place().0, g.up.place().0, g.dy.buffer]);
+                a.sink(&g.by_up, &[g.dy]);
+                a.sink(&g.by_gate, &[]);
             }
             Derivative::NormStats { from, to, .. } => {
                 reads(&[*from]);
@@ -165,27 +173,38 @@ impl Derivative {
     }
 }
 
-/// What pairs of rows are put together from.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Unpaired {
-    Numbers(Matrix),
-    /// Rounded already, in one matrix.
-    Operand(Operand),
+/// The derivatives of f(gate) · up.
+#[derive(Clone, Debug)]
+pub(super) struct GatedBackward {
+    pub(super) function: Function,
+    pub(super) gate: Stored,
+    pub(super) up: Stored,
+    pub(super) dy: Matrix,
+    pub(super) by_gate: Sink,
+    pub(super) by_up: Sink,
 }
 
-impl Unpaired {
+/// A matrix as it is there.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Stored {
+    Numbers(Matrix),
+    /// Rounded to BF16, and not divided into heads.
+    Rounded(Operand),
+}
+
+impl Stored {
     /// The buffer, and which of its rows.
     pub(super) fn place(&self) -> (BufferId, Rows) {
         match self {
-            Unpaired::Numbers(matrix) => (matrix.buffer, matrix.rows),
-            Unpaired::Operand(operand) => (operand.buffer, operand.rows),
+            Stored::Numbers(matrix) => (matrix.buffer, matrix.rows),
+            Stored::Rounded(operand) => (operand.buffer, operand.rows),
         }
     }
 
     pub(super) fn width(&self) -> usize {
         match self {
-            Unpaired::Numbers(matrix) => matrix.width,
-            Unpaired::Operand(operand) => operand.width,
+            Stored::Numbers(matrix) => matrix.width,
+            Stored::Rounded(operand) => operand.width,
         }
     }
 }

@@ -5,8 +5,8 @@ use crate::kernels::gemm::Gemm;
 use crate::matmul::{CHUNK, Paired};
 
 use super::super::run::Run;
-use super::super::task::{Matrix, Sink};
-use super::{Derivative, Normed, Pairs, Unpaired};
+use super::super::task::{Matrix, Operand, Sink};
+use super::{Derivative, GatedBackward, Normed, Pairs, Stored};
 
 /// Columns of a gradient that a thread takes at a time, and rows.
 const COLUMNS: usize = 64;
@@ -75,19 +75,10 @@ impl Run<'_, '_> {
             Derivative::Outer { gradient, heads, x, dy } => self.outer(*gradient, *heads, x, dy),
             Derivative::Operand { from, to, .. } => self.make_operand(from, to),
             Derivative::Widened { from, to, .. } => {
-                let rounded = self.operand(from, 0);
-                self.each_row(to, |row, out| {
-                    for (chunk, first) in (0..to.width).step_by(CHUNK).enumerate() {
-                        // SAFETY: a row of the operand has as many numbers, and `out` has the matrix's width.
-                        unsafe {
-                            let (from, out) = (rounded.bf16s(chunk, row), out.add(first));
-                            for i in 0..CHUNK.min(to.width - first) {
-                                *out.add(i) = f32::from_bits(u32::from(*from.add(i)) << 16);
-                            }
-                        }
-                    }
-                });
+                // SAFETY: `out` has the matrix's width, which is the operand's.
+                self.each_row(to, |row, out| unsafe { self.widen(from, row, out) });
             }
+            Derivative::Gated(gated) => self.gated_backward(gated),
             Derivative::Pair { from, to } => self.pair(from, &self.paired(to)),
             Derivative::OuterPairs { gradient, x, dy } => {
                 let (x, dy, to) = (self.paired(x), self.paired(dy), self.gradient(*gradient));
@@ -131,15 +122,57 @@ impl Run<'_, '_> {
         }
     }
 
-    fn pair(&self, from: &Unpaired, to: &Paired) {
+    /// Writes a row of BF16 numbers as floats.
+    ///
+    /// # Safety
+    /// The row is the operand's, and `to` good for its width.
+    unsafe fn widen(&self, from: &Operand, row: usize, to: *mut f32) {
+        let rounded = self.operand(from, 0);
+        for (chunk, first) in (0..from.width).step_by(CHUNK).enumerate() {
+            // SAFETY: as the caller promises.
+            unsafe {
+                let (from, to, count) =
+                    (rounded.bf16s(chunk, row), to.add(first), CHUNK.min(from.width - first));
+                (0..count).for_each(|i| *to.add(i) = f32::from_bits(u32::from(*from.add(i)) << 16));
+            }
+        }
+    }
+
+    fn gated_backward(&self, g: &GatedBackward) {
+        let (rows, width) = (self.count(g.dy.rows), g.dy.width);
+        self.worker.for_each(rows, self.row_grain(rows), |range| {
+            for row in range {
+                // Rows that are nowhere else are in the scratch.
+                let place = |nth: usize| self.scratch().wrapping_add(nth * width);
+                let there = |stored: &Stored, nth: usize| match stored {
+                    Stored::Numbers(matrix) => self.row(matrix, row).cast_const(),
+                    Stored::Rounded(operand) => {
+                        // SAFETY: the scratch has room for four rows.
+                        unsafe { self.widen(operand, row, place(nth)) };
+                        place(nth).cast_const()
+                    }
+                };
+                let from = (there(&g.gate, 0), there(&g.up, 1), self.row(&g.dy, row).cast_const());
+                let out = |sink: &Sink, nth| sink.value.as_ref().map_or(place(nth), |m| self.row(m, row));
+                let to = (out(&g.by_gate, 2), out(&g.by_up, 3));
+                // SAFETY: all rows have the width, and what is written is this thread's.
+                unsafe { (self.kernels().gated_backward)(g.function, from, to, width) };
+                for (sink, out) in [(&g.by_gate, to.0), (&g.by_up, to.1)] {
+                    sink.operands.iter().for_each(|o| self.put_operand(o, row, out));
+                }
+            }
+        });
+    }
+
+    fn pair(&self, from: &Stored, to: &Paired) {
         match from {
-            Unpaired::Numbers(from) => self.worker.for_each(to.panels(), 1, |panels| {
+            Stored::Numbers(from) => self.worker.for_each(to.panels(), 1, |panels| {
                 for panel in panels {
                     // SAFETY: the processor has BF16 products, for which this was lowered; the panel is this thread's.
                     unsafe { to.write_panel(panel, self.row(from, 0), from.width) };
                 }
             }),
-            Unpaired::Operand(from) => {
+            Stored::Rounded(from) => {
                 let (from, pairs) = (self.operand(from, 0), to.pairs());
                 let across = pairs.div_ceil(STRETCH);
                 self.worker.for_each(to.chunks() * across, 1, |range| {

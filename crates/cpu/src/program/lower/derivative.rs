@@ -8,7 +8,7 @@ use crate::kernels::elementwise::Binary;
 use crate::matmul::{ActivationKind, Paired};
 
 use super::super::derivative::{
-    AttentionBackward, Derivative, ExpertsBackward, Hidden, Normed, Pairs, Unpaired,
+    AttentionBackward, Derivative, ExpertsBackward, Hidden, Normed, Pairs, Stored,
 };
 use super::super::task::{Grouping, Matrix, Rows, Sink, Task};
 use super::{Form, Lowering, too_large};
@@ -162,13 +162,13 @@ impl Lowering<'_> {
             let by_logits = match rounded {
                 Some(operand) => {
                     self.scratch(width);
-                    Unpaired::Operand(operand)
+                    Stored::Rounded(operand)
                 }
                 None => {
                     // In the place of the logits.
                     let numbers = self.matrix(x.rows, width, label)?;
                     sink.value = Some(numbers);
-                    Unpaired::Numbers(numbers)
+                    Stored::Numbers(numbers)
                 }
             };
             after = Some(by_x.map_or(by_logits.place().0, |m| m.buffer));
@@ -177,11 +177,11 @@ impl Lowering<'_> {
             by_product.into_iter().for_each(|task| self.push(task));
             match (gradient, by_logits) {
                 (None, _) => {}
-                (Some(gradient), Unpaired::Numbers(dy)) if !paired => {
+                (Some(gradient), Stored::Numbers(dy)) if !paired => {
                     self.derive(Derivative::Outer { gradient, heads: 1, x, dy });
                 }
                 (Some(gradient), dy) => {
-                    let (x, dy) = (self.pairs(Unpaired::Operand(from), label)?, self.pairs(dy, label)?);
+                    let (x, dy) = (self.pairs(Stored::Rounded(from), label)?, self.pairs(dy, label)?);
                     self.derive(Derivative::OuterPairs { gradient, x, dy });
                 }
             }
@@ -192,14 +192,14 @@ impl Lowering<'_> {
     /// A value with pairs of rows together.
     fn pairs_of(&mut self, root: usize) -> Result<Pairs, CompileError> {
         let from = match self.paired_form(root) {
-            Some(form) => Unpaired::Operand(self.operand_of(root, form)?),
-            None => Unpaired::Numbers(self.values[root].expect("pairs of numbers are asked for as numbers")),
+            Some(form) => Stored::Rounded(self.operand_of(root, form)?),
+            None => Stored::Numbers(self.values[root].expect("pairs of numbers are asked for as numbers")),
         };
         self.pairs(from, &self.graph.nodes()[root].label)
     }
 
     /// A matrix with pairs of rows together, made now unless it is there.
-    fn pairs(&mut self, from: Unpaired, what: &str) -> Result<Pairs, CompileError> {
+    fn pairs(&mut self, from: Stored, what: &str) -> Result<Pairs, CompileError> {
         let (key, width) = (from.place(), from.width());
         if let Some(pairs) = self.paired.get(&key) {
             return Ok(*pairs);
@@ -212,7 +212,7 @@ impl Lowering<'_> {
         Ok(to)
     }
 
-    fn derive(&mut self, derivative: Derivative) {
+    pub(super) fn derive(&mut self, derivative: Derivative) {
         self.push(Task::Derivative(Box::new(derivative)));
     }
 
@@ -373,7 +373,7 @@ impl Lowering<'_> {
             Some(_) => Some(self.matrix(Rows::each(Symbol::Tokens), heads, &node.label)?),
             None => None,
         };
-        let to = self.value(index)?;
+        let [by_queries, by_keys, by_values] = self.attention_parts(index, [queries, keys, values])?;
         self.derive(Derivative::Attention(AttentionBackward {
             layout,
             heads,
@@ -385,7 +385,9 @@ impl Lowering<'_> {
             keys,
             values,
             dy,
-            to,
+            by_queries,
+            by_keys,
+            by_values,
             by_sinks,
             bf16,
         }));
@@ -393,6 +395,25 @@ impl Lowering<'_> {
             self.columns(None, by_sinks, heads, (None, a.sinks));
         }
         Ok(())
+    }
+
+    /// Where the derivatives by queries, keys and values go: they are one value in the graph, of which slices are read.
+    fn attention_parts(&mut self, index: usize, of: [Matrix; 3]) -> Result<[Matrix; 3], CompileError> {
+        let nodes = self.graph.nodes();
+        let (label, mut start) = (&nodes[index].label, 0);
+        let mut parts = of;
+        for (part, of) in parts.iter_mut().zip(of) {
+            *part = self.matrix(of.rows, of.width, label)?;
+            let slice = Op::Slice { start, length: of.width };
+            start += of.width;
+            for (reader, node) in nodes.iter().enumerate().skip(index) {
+                if node.op == slice && self.root(node.args[0]) == index {
+                    self.values[reader] = Some(*part);
+                    self.absorbed[reader] = true;
+                }
+            }
+        }
+        Ok(parts)
     }
 
     /// What is needed of the pairs of rows and chosen experts, made now unless it is there.

@@ -2,10 +2,11 @@
 //! is there for longest. They are what products give, with more digits than products take; PyTorch's autocast keeps them so, too.
 
 use autarky_graph::derivative::Gradient;
-use autarky_graph::{CompileError, Op, Symbol};
+use autarky_graph::{CompileError, Op, Symbol, ValueId};
 
 use super::super::derivative::Derivative;
-use super::super::task::Task;
+use super::super::task::{Operand, Task};
+use super::derivative::Loss;
 use super::{Form, Lowering};
 use crate::matmul::{ActivationKind, CHUNK};
 
@@ -17,12 +18,13 @@ impl Lowering<'_> {
         if !self.multiplies_bf16() {
             return;
         }
+        let by_loss: Vec<usize> = self.loss.iter().flat_map(Loss::absorbed).collect();
         for (index, node) in nodes.iter().enumerate().skip(loss + 1) {
             let paired = matches!(node.op, Op::Gradient(Gradient::Linear { weight: Some(w), .. }) if self.is_paired(w));
             for (nth, arg) in node.args.iter().enumerate() {
                 let root = self.root(*arg);
                 let of_product = matches!(nodes[root].op, Op::Linear { .. } | Op::Rope(_));
-                let as_numbers = !(paired && nth == 0) && !self.absorbed[index];
+                let as_numbers = !(paired && nth == 0) && !by_loss.contains(&index);
                 if root < loss && of_product && as_numbers && !self.absorbed[root] && self.halves(root) {
                     self.to_keep.insert(root);
                 }
@@ -50,6 +52,11 @@ impl Lowering<'_> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// A value that is kept in BF16 and not brought back yet.
+    pub(super) fn kept(&self, value: ValueId) -> Option<Operand> {
+        self.kept.get(&self.root(value)).copied()
     }
 
     /// Brings back what a node of the backward pass reads and was kept.
