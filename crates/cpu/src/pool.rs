@@ -42,7 +42,7 @@ const YIELD_IN_BARRIER: Duration = Duration::from_millis(2);
 /// Looks between two readings of the clock.
 const LOOKS: u32 = 64;
 /// Calls of [`Worker::for_each`] that may lie between two barriers.
-const PHASES: usize = 16;
+const PHASES: usize = 32;
 /// Counters of a thread: those of the phases since the last barrier, and those of the phases before it, which are reset
 /// meanwhile.
 const COUNTERS: usize = 2 * PHASES;
@@ -332,7 +332,7 @@ impl Worker<'_> {
     /// It does not wait for the others: put a [`barrier`](Worker::barrier) before the results are used.
     ///
     /// # Panics
-    /// After more than 16 calls without a barrier between them.
+    /// After more than 32 calls without a barrier between them.
     pub fn for_each(&self, items: usize, grain: usize, mut f: impl FnMut(Range<usize>)) {
         let phase = self.phase.get();
         self.phase.set(phase + 1);

@@ -5,6 +5,11 @@ use std::arch::x86_64::*;
 use super::avx2::{fold_each, half_largest, half_sum};
 use super::lanes::Lanes;
 
+/// The first `count` (below 16) lanes.
+fn first(count: usize) -> __mmask16 {
+    (1 << count) - 1
+}
+
 /// Sixteen `f32` in one register.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512(__m512);
@@ -31,6 +36,16 @@ impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
         unsafe { _mm512_storeu_ps(to, self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_first(from: *const f32, count: usize, fill: f32) -> Self {
+        Avx512(unsafe { _mm512_mask_loadu_ps(_mm512_set1_ps(fill), first(count), from) })
+    }
+
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, count: usize) {
+        unsafe { _mm512_mask_storeu_ps(to, first(count), self.0) }
     }
 
     #[inline(always)]

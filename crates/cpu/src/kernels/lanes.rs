@@ -30,6 +30,22 @@ pub(crate) trait Lanes: Copy {
     unsafe fn load(from: *const f32) -> Self;
     /// 16 numbers to memory.
     unsafe fn store(self, to: *mut f32);
+    /// The first `count` (below 16) numbers from memory, for which alone it must be good, then `fill`.
+    #[inline(always)]
+    unsafe fn load_first(from: *const f32, count: usize, fill: f32) -> Self {
+        let mut a = [fill; LANES];
+        // SAFETY: the copy stays within both.
+        unsafe {
+            std::ptr::copy_nonoverlapping(from, a.as_mut_ptr(), count);
+            Self::load(a.as_ptr())
+        }
+    }
+    /// The first `count` (below 16) lanes to memory, which must be good for so many.
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, count: usize) {
+        // SAFETY: the copy stays within both.
+        unsafe { std::ptr::copy_nonoverlapping(array(self).as_ptr(), to, count) }
+    }
     /// 16 half-precision numbers from memory, widened exactly.
     unsafe fn load_f16(from: *const u16) -> Self;
     /// Rounded to half precision (to nearest, ties to even; too large becomes infinite).
@@ -139,15 +155,8 @@ pub(crate) unsafe fn array<V: Lanes>(v: V) -> [f32; LANES] {
 /// As for [`Lanes`]; `from` must be good for `count` numbers.
 #[inline(always)]
 pub(crate) unsafe fn load_part<V: Lanes>(from: *const f32, count: usize, fill: f32) -> V {
-    // SAFETY: the caller's promises; the copy stays within both.
-    unsafe {
-        if count >= LANES {
-            return V::load(from);
-        }
-        let mut a = [fill; LANES];
-        std::ptr::copy_nonoverlapping(from, a.as_mut_ptr(), count);
-        V::load(a.as_ptr())
-    }
+    // SAFETY: the caller's promises.
+    unsafe { if count >= LANES { V::load(from) } else { V::load_first(from, count, fill) } }
 }
 
 /// The largest magnitude, or NaN when some number is not finite.
@@ -177,14 +186,8 @@ pub(crate) unsafe fn magnitude<V: Lanes>(x: *const f32, count: usize) -> f32 {
 /// As for [`Lanes`]; `to` must be good for `count` numbers.
 #[inline(always)]
 pub(crate) unsafe fn store_part<V: Lanes>(v: V, to: *mut f32, count: usize) {
-    // SAFETY: the caller's promises; the copy stays within both.
-    unsafe {
-        if count >= LANES {
-            return v.store(to);
-        }
-        let a = array(v);
-        std::ptr::copy_nonoverlapping(a.as_ptr(), to, count);
-    }
+    // SAFETY: the caller's promises.
+    unsafe { if count >= LANES { v.store(to) } else { v.store_first(to, count) } }
 }
 
 /// The portable twin that the others are tested against.

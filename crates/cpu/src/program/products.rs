@@ -88,30 +88,31 @@ impl Run<'_, '_> {
         let (panels, rows) = (lent.shape.0.div_ceil(PANEL_ROWS), x.shape().rows());
         let at_once = lent.at_once();
         let (across, threads) = (panels.div_ceil(at_once), self.worker.threads());
-        // Blocks that no thread has one more of than others are pieces. Of the rest there are enough for threads to finish
-        // together, but not so few rows in each that packing would count.
+        // Every thread has as many blocks. Those that are left are shared in pieces: enough for threads to finish together,
+        // but not so few rows in each that packing would count.
         let whole = across / threads * threads;
         let down = (2 * threads).div_ceil((across - whole).max(1)).min(rows / PACKED_ROWS).max(1);
         let part = rows.div_ceil(down).next_multiple_of(SET);
         let height = (ROW_BYTES / (2 * lent.shape.1)).clamp(ROWS / 2, ROWS) / SET * SET;
         let numbers = (self.step.weights[lent.weight], lent.transposed);
-        self.worker.for_each(whole + (across - whole) * down, 1, |pieces| {
+        let product = |block: usize, of: Range<usize>| {
+            let panels = block * at_once..panels.min((block + 1) * at_once);
+            let (first, thread) = (panels.start * PANEL_ROWS, (self.prepared.isa, self.worker.index()));
+            // SAFETY: the device checked the instruction set; no other block of this thread is in use.
+            let weight =
+                unsafe { self.prepared.blocks.pack(thread, lent.dtype, lent.shape, numbers, panels) };
+            let y = Output { start: to.start.wrapping_add(first), ..to };
+            for start in of.clone().step_by(height) {
+                let rows = start..of.end.min(start + height);
+                self.product(&weight, x, 0..weight.panels(), rows.clone(), y);
+                finish(first, weight.rows(), rows);
+            }
+        };
+        self.worker.for_each(whole, 1, |blocks| blocks.for_each(|block| product(block, 0..rows)));
+        self.worker.for_each((across - whole) * down, 1, |pieces| {
             for piece in pieces {
-                let (block, start, part) = match piece.checked_sub(whole) {
-                    None => (piece, 0, rows),
-                    Some(of_rest) => (whole + of_rest / down, of_rest % down * part, part),
-                };
-                let panels = block * at_once..panels.min((block + 1) * at_once);
-                let (first, thread) = (panels.start * PANEL_ROWS, (self.prepared.isa, self.worker.index()));
-                // SAFETY: the device checked the instruction set; no other block of this thread is in use.
-                let weight =
-                    unsafe { self.prepared.blocks.pack(thread, lent.dtype, lent.shape, numbers, panels) };
-                let (y, end) = (Output { start: to.start.wrapping_add(first), ..to }, rows.min(start + part));
-                for start in (start..end).step_by(height) {
-                    let rows = start..end.min(start + height);
-                    self.product(&weight, x, 0..weight.panels(), rows.clone(), y);
-                    finish(first, weight.rows(), rows);
-                }
+                let start = piece % down * part;
+                product(whole + piece / down, start..rows.min(start + part));
             }
         });
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::task::{Accesses, BufferId, Task};
 
-/// Calls of `Worker::for_each` that one stage may make: the pool has counters for 15.
+/// Tasks of one stage at most: each calls `Worker::for_each` twice at most, and the pool has counters for 31 calls.
 const MOST_TASKS: usize = 12;
 
 /// When the tasks run.
