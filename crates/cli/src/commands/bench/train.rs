@@ -8,8 +8,8 @@ use autarky_cpu::{Isa, Pool, Profile, matmul::peak};
 use autarky_engine::memory::human;
 use autarky_family::{Outline, outline, outline_of};
 use autarky_graph::Device;
-use autarky_graph::conformance::{RandomWeights, Rng};
-use autarky_quant::DType;
+use autarky_graph::conformance::Rng;
+use autarky_train::initial::Initial;
 use autarky_train::{AdamWOptions, Precision, Trainer, TrainerOptions};
 use serde_json::{Map, json};
 
@@ -80,7 +80,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
         (true, _) => return Err(Usage("--profile is for --device cpu".to_owned()).into()),
     };
     let mut rng = Rng::new(1);
-    let weights = RandomWeights::new(&mut rng, &outline.graph, |_| DType::F32);
+    let weights = Initial::new(&outline.graph, outline.config.layers, outline.config.width, 1);
     let options = TrainerOptions {
         tokens: sequences * length,
         sequences,
@@ -93,7 +93,6 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
         ema: None,
     };
     let mut trainer = Trainer::new(&*device, &outline.graph, &weights, options)?;
-    drop(weights);
     let mut progress = Progress::new("training");
     let all = WARM_UP + args.rounds;
     let (mut rates, mut losses, mut time) = (Vec::new(), Vec::new(), Duration::ZERO);
