@@ -1,5 +1,5 @@
-//! What the derivative of attention computes where products are of BF16 numbers, with sums in `f32`: on AVX-512 with
-//! BF16.
+//! What attention in training and its derivative compute where products are of BF16 numbers, with sums in `f32`: on
+//! AVX-512 with BF16.
 //!
 //! Matrices lie as [`crate::matmul::Paired`] has them. All of it is small enough for the second-level cache.
 //!
@@ -10,7 +10,7 @@ use super::avx512::Avx512;
 use super::backward::Softmax;
 use super::lanes::{LANES, Lanes};
 use super::math;
-use super::paired::{AttentionRows, PairedGemm};
+use super::paired::{AttentionRows, PairedGemm, WeightRow};
 use std::arch::x86_64::*;
 
 /// Rows and panels whose sums are in registers: 24 of 32.
@@ -105,14 +105,36 @@ unsafe fn bf16s(x: __m512i) -> __m512bh {
 pub(super) unsafe fn attention_rows(s: &Softmax, rows: &AttentionRows) -> [(f32, f32); 2] {
     // SAFETY: as the caller promises.
     unsafe {
-        let first = weigh(s, rows, 0);
+        let weigh = |r: usize| {
+            let at = r * rows.stride;
+            let derived = Some((rows.by_weights.add(at), rows.slopes.add(at)));
+            weigh(s, rows.scores.add(at), rows.n, rows.seen[r], derived)
+        };
+        let first = weigh(0);
         if rows.count == 1 {
             round::<1>(s, rows, [first]);
             return [(first.of_sink, first.along), (0.0, 0.0)];
         }
-        let second = weigh(s, rows, 1);
+        let second = weigh(1);
         round::<2>(s, rows, [first, second]);
         [first, second].map(|row| (row.of_sink, row.along))
+    }
+}
+
+/// [`WeightRow::weigh`].
+///
+/// # Safety
+/// The processor has these features; and as there.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c")]
+pub(super) unsafe fn weight_row(s: &Softmax, row: &WeightRow) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let share = _mm512_set1_ps(weigh(s, row.scores, row.n, row.seen, None).share);
+        for i in (0..row.n).step_by(LANES) {
+            let weights = _mm512_cvtneps_pbh(_mm512_mul_ps(_mm512_loadu_ps(row.scores.add(i)), share));
+            let weights = std::mem::transmute::<__m256bh, __m256i>(weights);
+            _mm256_storeu_si256(row.weights.add(2 * i).cast(), weights);
+        }
     }
 }
 
@@ -121,30 +143,36 @@ pub(super) unsafe fn attention_rows(s: &Softmax, rows: &AttentionRows) -> [(f32,
 struct Weighed {
     /// What turns them into weights.
     share: f32,
-    /// Σ w d of the weights and the derivatives by them.
+    /// Σ w d of the weights and the derivatives by them, where these are there.
     along: f32,
     /// The weight of the sink.
     of_sink: f32,
 }
 
-/// Turns a row's products q·k into exponentials of scores, 0 where nothing is seen.
+/// Turns a row's `n` products q·k into exponentials of scores, 0 but for the positions `from..to`. `derived` is what
+/// only the derivative has: derivatives by the weights, and room for a soft cap's slopes.
 #[inline(always)]
-unsafe fn weigh(s: &Softmax, rows: &AttentionRows, r: usize) -> Weighed {
+unsafe fn weigh(
+    s: &Softmax,
+    row: *mut f32,
+    n: usize,
+    (from, to): (usize, usize),
+    derived: Option<(*const f32, *mut f32)>,
+) -> Weighed {
     type V = Avx512;
     // SAFETY: as the caller promises.
     unsafe {
-        let at = r * rows.stride;
-        let (row, by) = (rows.scores.add(at), rows.by_weights.add(at));
-        let (from, to) = rows.seen[r];
         let none = V::splat(f32::NEG_INFINITY);
         let scale = V::splat(s.scale);
         let mut most = V::splat(s.sink.unwrap_or(f32::NEG_INFINITY));
-        for i in (0..rows.n).step_by(LANES) {
+        for i in (0..n).step_by(LANES) {
             let mut x = V::load(row.add(i)).mul(scale);
             if let Some(cap) = s.softcap {
                 let cap = V::splat(cap);
                 let t = math::tanh(x.div(cap));
-                V::splat(1.0).sub(t.mul(t)).store(rows.slopes.add(at + i));
+                if let Some((_, slopes)) = derived {
+                    V::splat(1.0).sub(t.mul(t)).store(slopes.add(i));
+                }
                 x = cap.mul(t);
             }
             if i < from || i + LANES > to {
@@ -158,11 +186,13 @@ unsafe fn weigh(s: &Softmax, rows: &AttentionRows, r: usize) -> Weighed {
         let largest = most.largest();
         let most = V::splat(largest);
         let (mut sums, mut along) = (V::splat(0.0), V::splat(0.0));
-        for i in (0..rows.n).step_by(LANES) {
+        for i in (0..n).step_by(LANES) {
             let p = math::exp(V::load(row.add(i)).sub(most));
             p.store(row.add(i));
             sums = sums.add(p);
-            along = p.mul_add(V::load(by.add(i)), along);
+            if let Some((by, _)) = derived {
+                along = p.mul_add(V::load(by.add(i)), along);
+            }
         }
         let of_sink = s.sink.map_or(0.0, |sink| libm::expf(sink - largest));
         let share = 1.0 / (sums.sum() + of_sink);
@@ -330,6 +360,15 @@ mod tests {
             };
             // SAFETY: the memory is as it says, and the processor has what it needs.
             let found = unsafe { attention_rows(&s, &rows) };
+            // The forward pass makes the same weights.
+            for (r, seen) in seen.into_iter().enumerate().take(count) {
+                let (mut scores, mut weights) = (products[r * stride..].to_vec(), vec![bf16::ONE; n]);
+                let (scores, to) = (scores.as_mut_ptr(), weights.as_mut_ptr().cast());
+                // SAFETY: the memory is as it says, and the processor has what it needs.
+                unsafe { weight_row(&s, &WeightRow { n, seen, scores, weights: to }) };
+                let paired = |i: usize| paired[0][i / LANES * pairs * 2 * LANES + i % LANES * 2 + r];
+                assert!((0..n).all(|i| weights[i] == paired(i)), "{s:?}, {count}, {r}: forward");
+            }
             for r in 0..2 {
                 let number = |i: usize| f64::from(products[r * stride + i]) * f64::from(s.scale);
                 let capped = |x: f64| softcap.map_or(x, |cap| f64::from(cap) * (x / f64::from(cap)).tanh());

@@ -10,7 +10,7 @@
 //! | `math.rs` | exponential and friends |
 //! | `elementwise.rs`, `norm.rs`, `quantize.rs`, `rope.rs`, `route.rs` | the kernels |
 //! | `gemm.rs`, `backward.rs` | what derivatives need |
-//! | `paired.rs`, `bf16.rs` | what the derivative of attention needs where products are of BF16 numbers |
+//! | `paired.rs`, `bf16.rs` | what attention and its derivative need where products are of BF16 numbers |
 //! | `cache.rs`, `attention.rs` | attention over a KV cache of floats |
 //! | `rounded.rs` | attention over a KV cache of 8-bit integers |
 

@@ -1,5 +1,5 @@
-//! What the derivative of attention is made of where products are of BF16 numbers, on processors that have such
-//! products ([`crate::Isa::has_bf16_products`]). Matrices lie as [`crate::matmul::Paired`] has them.
+//! What attention in training and its derivative are made of where products are of BF16 numbers, on processors that
+//! have such products ([`crate::Isa::has_bf16_products`]). Matrices lie as [`crate::matmul::Paired`] has them.
 
 use super::backward::Softmax;
 
@@ -85,6 +85,36 @@ impl AttentionRows {
         // SAFETY: as the caller promises.
         unsafe {
             super::bf16::attention_rows(softmax, self)
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        unreachable!("no processor of this architecture has BF16 products: {self:?} {softmax:?}");
+    }
+}
+
+/// One query, of the products of which its weights are made.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // read by the kernels
+pub(crate) struct WeightRow {
+    /// Positions that are looked at, a multiple of 16; and those that the query sees: first and one past the last.
+    pub(crate) n: usize,
+    pub(crate) seen: (usize, usize),
+    /// Products q·k, which are overwritten.
+    pub(crate) scores: *mut f32,
+    /// The weights, in BF16.
+    pub(crate) weights: *mut u8,
+}
+
+impl WeightRow {
+    /// Computes attention's weights in `f32`, and writes them rounded to BF16, 0 for what is not seen: the same bits as
+    /// [`AttentionRows::derive`] does.
+    ///
+    /// # Safety
+    /// As there.
+    pub(crate) unsafe fn weigh(&self, softmax: &Softmax) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as the caller promises.
+        unsafe {
+            super::bf16::weight_row(softmax, self);
         }
         #[cfg(not(target_arch = "x86_64"))]
         unreachable!("no processor of this architecture has BF16 products: {self:?} {softmax:?}");

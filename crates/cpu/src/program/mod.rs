@@ -9,12 +9,14 @@
 //! | `memory.rs` | places of buffers in the arena |
 //! | `step.rs` | what the symbols of one step are bound to |
 //! | `run.rs`, `products.rs`, `attention.rs`, `experts.rs` | running tasks |
+//! | `attention_bf16.rs` | attention when a model is trained with products of BF16 numbers |
 //! | `derivative/` | running the tasks of derivatives |
 //!
 //! A step is one `Pool::run`: every thread goes through the stages, takes pieces of each stage's tasks, and waits for
 //! the others at the barrier that ends it.
 
 mod attention;
+mod attention_bf16;
 mod derivative;
 mod experts;
 mod lower;

@@ -161,6 +161,7 @@ impl Run<'_, '_> {
             }
             Task::Attend(attend) => self.attend(attend),
             Task::MergeSpans(attend) => self.merge_spans(attend),
+            Task::AttendBf16(attend) => self.attend_bf16(attend),
             Task::Route { route, bias, from, to } => self.route(route, *bias, from, to),
             Task::Group { to } => self.group(to),
             Task::Gather { from, grouping, to } => self.gather(from, grouping, to),

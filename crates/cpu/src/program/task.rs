@@ -136,6 +136,24 @@ pub(super) struct Attend {
     pub(super) tile_rows: usize,
 }
 
+/// One attention op where products are of BF16 numbers and all that a token sees is in the step.
+#[derive(Clone, Debug)]
+pub(super) struct AttendBf16 {
+    pub(super) layout: Layout,
+    /// Query heads.
+    pub(super) heads: usize,
+    pub(super) scale: f32,
+    pub(super) softcap: Option<f32>,
+    pub(super) window: Option<usize>,
+    pub(super) sinks: Vector,
+    pub(super) queries: Matrix,
+    pub(super) keys: Matrix,
+    pub(super) values: Matrix,
+    pub(super) to: Matrix,
+    /// Which of the step's divisions into tiles of tokens.
+    pub(super) tiling: usize,
+}
+
 /// A piece of a step.
 #[derive(Clone, Debug)]
 pub(super) enum Task {
@@ -237,6 +255,8 @@ pub(super) enum Task {
     Attend(Attend),
     /// Puts together what [`Task::Attend`] left in spans.
     MergeSpans(Attend),
+    /// Attention without a cache.
+    AttendBf16(AttendBf16),
     Route {
         route: Route,
         bias: Vector,
@@ -363,6 +383,10 @@ impl Task {
                 a.reads.push(attend.spans);
                 a.writes.push(attend.to.buffer);
             }
+            Task::AttendBf16(attend) => {
+                a.reads.extend([attend.queries, attend.keys, attend.values].map(|m| m.buffer));
+                a.writes.push(attend.to.buffer);
+            }
             Task::Route { from, to, .. } => {
                 a.reads.push(from.buffer);
                 a.writes.extend([to.experts, to.weights]);
@@ -411,7 +435,7 @@ impl Task {
             Task::GatedLinear { .. } => "gated linear",
             Task::HeadLinear { .. } => "head linear",
             Task::WriteCache { .. } => "write cache",
-            Task::Attend(_) | Task::MergeSpans(_) => "attention",
+            Task::Attend(_) | Task::MergeSpans(_) | Task::AttendBf16(_) => "attention",
             Task::Route { .. } | Task::Group { .. } => "route",
             Task::ExpertsUp { .. } | Task::ExpertsDown { .. } => "experts",
             Task::Combine { .. } => "combine",

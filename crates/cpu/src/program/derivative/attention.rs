@@ -8,6 +8,7 @@ use crate::kernels::cache::Layout;
 use crate::kernels::gemm::Gemm;
 use crate::kernels::lanes::LANES;
 
+use super::super::attention_bf16::first_seen;
 use super::super::run::Run;
 use super::super::task::{BufferId, Matrix, Vector};
 use super::{attention_bf16, buffers};
@@ -159,7 +160,7 @@ impl Run<'_, '_> {
         head: usize,
     ) {
         let (kw, vw) = (a.layout.key_width, a.layout.value_width);
-        let seen = |position: usize| a.window.map_or(0, |w| (position + 1).saturating_sub(w));
+        let seen = |position: usize| first_seen(a.window, position);
         // The positions that any of the queries sees, from a whole vector on.
         let low = seen(first) / LANES * LANES;
         let positions = first + count - low;

@@ -4,26 +4,22 @@
 //! Queries are taken in bands of 16, since positions are in vectors of 16: only what a band sees is computed, and the
 //! products that sum over queries take only bands that see something of the positions.
 
-use std::ops::Range;
-
 use autarky_graph::Limits;
 
 use crate::kernels::backward::Softmax;
 use crate::kernels::cache::Layout;
 use crate::kernels::lanes::LANES;
 use crate::kernels::paired::{AttentionRows, PairedGemm};
-use crate::matmul::{LINE, Paired, prefetch_later};
+use crate::matmul::Paired;
 
+use super::super::attention_bf16::{
+    BAND, Divide, IN_PANELS, band_stride, first_seen, over_positions, with_positions,
+};
 use super::super::run::Run;
-use super::super::task::Matrix;
 use super::AttentionBackward;
 
 /// Queries whose weights are there at a time, in BF16.
 const QUERIES: usize = 64;
-/// Queries whose weights are there at a time as floats.
-const BAND: usize = LANES;
-/// Strides of a left operand in panels: bytes from one row to the next, and from one pair to the next.
-const IN_PANELS: (usize, usize) = (4, LINE);
 
 /// A thread's scratch. What is `across` has a column for every row of the matrix it is made of.
 struct Scratch {
@@ -51,38 +47,12 @@ struct Scratch {
     band_by_scores: *mut u8,
 }
 
-/// Divides memory, or finds how much of it there has to be.
-struct Divide {
-    start: *mut u8,
-    used: Option<usize>,
-}
-
-impl Divide {
-    fn part(&mut self, bytes: Option<usize>) -> *mut u8 {
-        let part = self.start.wrapping_add(self.used.unwrap_or(0));
-        let bytes = bytes.and_then(|b| b.checked_next_multiple_of(LINE));
-        self.used = self.used.and_then(|used| used.checked_add(bytes?));
-        part
-    }
-
-    fn floats(&mut self, rows: usize, width: usize) -> *mut f32 {
-        self.part(rows.checked_mul(width).and_then(|n| n.checked_mul(4))).cast()
-    }
-
-    fn paired(&mut self, rows: usize, cols: usize) -> Paired {
-        let start = self.part(Paired::bytes(rows, cols));
-        // SAFETY: the view is used when the memory is as large as was found to be needed.
-        unsafe { Paired::new(start, rows, cols) }
-    }
-}
-
 /// The scratch for a sequence in memory at `start`, and its bytes.
 fn divide(layout: &Layout, tokens: usize, start: *mut u8) -> Option<(Scratch, usize)> {
     let (kw, vw) = (layout.key_width, layout.value_width);
     let room = tokens.checked_next_multiple_of(LANES)?;
-    // Rows whose distance is no power of two are not all in the same few lines of the first-level cache.
-    let stride = room.checked_add(2 * LANES)?;
-    let mut d = Divide { start, used: Some(0) };
+    let stride = band_stride(tokens)?;
+    let mut d = Divide::new(start);
     let scratch = Scratch {
         keys_across: d.paired(kw, tokens),
         values_across: d.paired(vw, tokens),
@@ -93,7 +63,7 @@ fn divide(layout: &Layout, tokens: usize, start: *mut u8) -> Option<(Scratch, us
         dy_across: d.part(Paired::bytes(vw, BAND)),
         queries: d.part(Paired::bytes(QUERIES, kw)),
         dy: d.part(Paired::bytes(QUERIES, vw)),
-        // Nor are those of panels, with a pair to spare.
+        // A pair to spare keeps panels, too, from all being in the same few lines of the first-level cache.
         weights: d.paired(QUERIES + 2, room),
         by_scores: d.paired(QUERIES + 2, room),
         scores: d.floats(BAND, stride),
@@ -102,7 +72,7 @@ fn divide(layout: &Layout, tokens: usize, start: *mut u8) -> Option<(Scratch, us
         stride,
         band_by_scores: d.part(stride.checked_mul(2 * BAND)),
     };
-    Some((scratch, d.used?))
+    Some((scratch, d.used()?))
 }
 
 /// Numbers of scratch for steps within the limits.
@@ -145,19 +115,8 @@ impl Run<'_, '_> {
         }
     }
 
-    /// Calls numbers of some rows of a head to the second-level cache: the parts of rows lie too far from each other
-    /// for the processor to see what comes next.
-    fn call(&self, matrix: &Matrix, rows: Range<usize>, column: usize, width: usize) {
-        for row in rows {
-            let from = self.row(matrix, row).wrapping_add(column);
-            let last = from.wrapping_add(width - 1);
-            (0..width).step_by(LINE / 4).for_each(|i| prefetch_later(from.wrapping_add(i)));
-            prefetch_later(last);
-        }
-    }
-
     /// Calls what is wanted when `rows` queries from `first` on are done.
-    fn call_ahead(
+    fn call_ahead_backward(
         &self,
         a: &AttentionBackward,
         (start, first, rows, tokens): (usize, usize, usize, usize),
@@ -198,7 +157,7 @@ impl Run<'_, '_> {
     ) {
         let (kw, vw) = (a.layout.key_width, a.layout.value_width);
         // The first position that queries from this on see, rounded to whole vectors.
-        let low = |query: usize| a.window.map_or(0, |w| (query + 1).saturating_sub(w)) / LANES * LANES;
+        let low = |query: usize| first_seen(a.window, query) / LANES * LANES;
         // One past the last that queries before this see, likewise.
         let end = (first + count).next_multiple_of(LANES);
         // SAFETY: as the caller promises.
@@ -212,7 +171,7 @@ impl Run<'_, '_> {
             (0..dys.panels()).for_each(|p| dys.write_panel(p, dy, a.dy.width));
             for band in (0..count).step_by(BAND) {
                 let rows = BAND.min(count - band);
-                self.call_ahead(a, (start, first + band, rows, tokens), query_head);
+                self.call_ahead_backward(a, (start, first + band, rows, tokens), query_head);
                 self.band(a, s, (start, first + band, rows), (low(first), band / 2), query_head);
             }
             for position in (low(first)..end).step_by(LANES) {
@@ -251,7 +210,7 @@ impl Run<'_, '_> {
         query_head: usize,
     ) {
         let (kw, vw) = (a.layout.key_width, a.layout.value_width);
-        let seen = |position: usize| a.window.map_or(0, |w| (position + 1).saturating_sub(w));
+        let seen = |position: usize| first_seen(a.window, position);
         let from = seen(first) / LANES * LANES;
         let n = (first + rows).next_multiple_of(LANES) - from;
         // SAFETY: as the caller promises.
@@ -259,24 +218,12 @@ impl Run<'_, '_> {
             let row = start + first;
             let q = self.row(&a.queries, row).add(query_head * kw);
             let dy = self.row(&a.dy, row).add(query_head * vw);
-            let products = |left: Paired, right: &Paired, to| PairedGemm {
-                left: left.start(0, 0),
-                left_strides: IN_PANELS,
-                right: right.start(from / LANES, 0),
-                right_stride: right.panel_stride(),
-                to,
-                to_stride: s.stride,
-                rows,
-                cols: n,
-                pairs: left.pairs(),
-                add: false,
-            };
             let queries = Paired::new(s.queries_across, kw, rows);
             queries.write_transposed(0, q, a.queries.width);
-            products(queries, &s.keys_across, s.scores).compute();
+            with_positions(queries, rows, &s.keys_across, (from, n), (s.scores, s.stride)).compute();
             let dys = Paired::new(s.dy_across, vw, rows);
             dys.write_transposed(0, dy, a.dy.width);
-            products(dys, &s.values_across, s.by_weights).compute();
+            with_positions(dys, rows, &s.values_across, (from, n), (s.by_weights, s.stride)).compute();
             let sink = a.sinks.map(|w| self.prepared.weights[w].vector()[query_head]);
             let softmax = Softmax { scale: a.scale, softcap: a.softcap, sink };
             for r in (0..rows).step_by(2) {
@@ -303,20 +250,9 @@ impl Run<'_, '_> {
                 }
             }
             // Positions beyond the sequence have no keys.
-            let pairs = (first + rows - from).div_ceil(2);
-            let by_queries = PairedGemm {
-                left: s.band_by_scores,
-                left_strides: (2 * s.stride, 4),
-                right: s.keys.start(0, from / 2),
-                right_stride: s.keys.panel_stride(),
-                to: self.row(&a.by_queries, row).add(query_head * kw),
-                to_stride: a.by_queries.width,
-                rows,
-                cols: kw,
-                pairs,
-                add: false,
-            };
-            by_queries.compute();
+            let positions = (from, first + rows - from);
+            let to = (self.row(&a.by_queries, row).add(query_head * kw), a.by_queries.width);
+            over_positions((s.band_by_scores, s.stride), rows, (&s.keys, kw), positions, to).compute();
         }
     }
 }

@@ -1,5 +1,6 @@
 //! From an attention op to its tasks.
 
+use autarky_graph::derivative::Backward;
 use autarky_graph::{BLOCK, CacheDType, CompileError, Limits, Op};
 
 use crate::kernels::attention::{SPAN, TILE};
@@ -8,8 +9,9 @@ use crate::kernels::lanes::LANES;
 use crate::matmul::LINE;
 
 use super::super::attention::tile_numbers;
-use super::super::task::{Attend, Task};
-use super::Lowering;
+use super::super::attention_bf16;
+use super::super::task::{Attend, AttendBf16, Task};
+use super::{Lowering, too_large};
 
 /// Bytes of a tile's queries, records and scores that should stay in a core's own cache.
 const TILE_BYTES: usize = 96 << 10;
@@ -25,6 +27,25 @@ impl Lowering<'_> {
         let layout = Layout::of(&self.graph.caches()[a.cache.index()]);
         let heads = node.shape.features()[0];
         let [queries, keys, values] = [0, 1, 2].map(|arg| self.numbers(index, arg));
+        if self.attends_bf16() {
+            let scratch = attention_bf16::scratch(&layout, &self.limits);
+            self.scratch(scratch.ok_or_else(|| too_large(&node.label))?);
+            let (tiling, to) = (self.tiling(attention_bf16::TOKENS), self.value(index)?);
+            self.push(Task::AttendBf16(AttendBf16 {
+                layout,
+                heads,
+                scale: a.scale,
+                softcap: a.softcap,
+                window: a.window,
+                sinks: Self::vector(a.sinks),
+                queries,
+                keys,
+                values,
+                to,
+                tiling,
+            }));
+            return Ok(());
+        }
         let cache = a.cache.index();
         self.push(Task::WriteCache { cache, layout, keys, values });
 
@@ -33,10 +54,7 @@ impl Lowering<'_> {
         let rows = (TILE_BYTES / row_bytes).clamp(4, TILE_ROWS);
         let tile_heads = group.min(rows);
         let tokens = if tile_heads == group { rows / group } else { 1 };
-        let tiling = self.out.tilings.iter().position(|t| *t == tokens).unwrap_or_else(|| {
-            self.out.tilings.push(tokens);
-            self.out.tilings.len() - 1
-        });
+        let tiling = self.tiling(tokens);
         let tile_rows = tile_heads * tokens;
         self.scratch(tile_scratch(self.limits.cache, &layout, tile_rows));
 
@@ -62,6 +80,21 @@ impl Lowering<'_> {
         self.push(Task::Attend(attend.clone()));
         self.push(Task::MergeSpans(attend));
         Ok(())
+    }
+
+    /// Whether attention has products of BF16 numbers, as its derivative has. Where there is a derivative of attention,
+    /// steps are refused unless all that a token sees is in the step: nothing reads the cache.
+    fn attends_bf16(&self) -> bool {
+        let mut nodes = self.graph.nodes().iter();
+        nodes.any(|n| matches!(n.op, Op::Backward(Backward::Attention(_)))) && self.multiplies_bf16()
+    }
+
+    /// The division of the step into tiles of so many tokens.
+    fn tiling(&mut self, tokens: usize) -> usize {
+        self.out.tilings.iter().position(|t| *t == tokens).unwrap_or_else(|| {
+            self.out.tilings.push(tokens);
+            self.out.tilings.len() - 1
+        })
     }
 }
 

@@ -24,7 +24,7 @@ impl Lowering<'_> {
             for (nth, arg) in node.args.iter().enumerate() {
                 let root = self.root(*arg);
                 let of_product = matches!(nodes[root].op, Op::Linear { .. } | Op::Rope(_));
-                let as_numbers = !(paired && nth == 0) && !by_loss.contains(&index);
+                let as_numbers = !by_loss.contains(&index) && (nth > 0 || !paired);
                 if root < loss && of_product && as_numbers && !self.absorbed[root] && self.halves(root) {
                     self.to_keep.insert(root);
                 }
