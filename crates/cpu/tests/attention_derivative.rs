@@ -80,7 +80,11 @@ fn gradients(device: &dyn Device, shape: Shape) -> Vec<(String, Vec<f32>)> {
     let lent: Vec<&[f32]> = lent.iter().map(Vec::as_slice).collect();
     let (sequences, outputs) = (&sequences, &outputs);
     let step = Step { tokens: &read, sequences, outputs, inputs: &inputs, weights: &lent };
+    program.run_outputs(&step).expect("the step is within the limits");
+    let losses = program.output(0).to_vec();
+    assert!(graph.weight_ids().all(|id| program.gradient(id).iter().all(|x| *x == 0.0)), "{shape:?}");
     program.run(&step).expect("the step is within the limits");
+    assert!(program.output(0) == losses, "{shape:?}: outputs alone have other bits");
     let weights = graph.weight_ids().zip(graph.weights());
     weights.map(|(id, spec)| (spec.name.clone(), program.gradient(id).to_vec())).collect()
 }

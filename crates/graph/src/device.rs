@@ -392,6 +392,12 @@ pub trait Program: Send {
     /// When the step does not fit the graph or the limits (nothing changed), or the device is lost.
     fn run(&mut self, step: &Step<'_>) -> Result<(), RunError>;
 
+    /// Runs one step for its outputs alone: they have the same bits as after [`Program::run`], and gradients stay as they are.
+    ///
+    /// # Errors
+    /// As [`Program::run`].
+    fn run_outputs(&mut self, step: &Step<'_>) -> Result<(), RunError>;
+
     /// Output `index` of the graph, as the last step left it: `[rows, width]` row-major, rows being the tokens or
     /// the wanted outputs.
     fn output(&self, index: usize) -> &[f32];

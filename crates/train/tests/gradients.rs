@@ -55,7 +55,16 @@ fn check(name: &str) {
     for ((device, run), graph) in devices.iter().flat_map(|d| graphs.iter().map(move |graph| (d, graph))) {
         let name = format!("{name} on {device}");
         let mut program = run.compile(Arc::clone(graph), model.weights(), limits).unwrap();
+        program.run_outputs(&step).unwrap();
+        let losses = program.output(0).to_vec();
+        for id in graph.weight_ids() {
+            assert!(
+                program.gradient(id).iter().all(|x| *x == 0.0),
+                "{name}: outputs alone gather a gradient"
+            );
+        }
         program.run(&step).unwrap();
+        assert!(program.output(0) == losses, "{name}: outputs alone have other bits");
         let found = program.output(0).iter().sum::<f32>() / (n - 1) as f32;
         assert!((found - loss).abs() < 1e-4 * loss, "{name}: the loss is {found}, and {loss} by PyTorch");
         let mut compared = 0;

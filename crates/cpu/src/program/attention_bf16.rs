@@ -347,7 +347,7 @@ mod tests {
         let a = attend_of(program).expect("attention is of BF16 numbers");
         let found = Mutex::new(Vec::new());
         program.settings.pool.run(&|worker| {
-            let run = Run { prepared, step: &step, bound, worker };
+            let run = Run { prepared, step: &step, bound, worker, gathers: true };
             if worker.index() == 0 {
                 for (to, from) in [&a.queries, &a.keys, &a.values].into_iter().zip(inputs) {
                     // SAFETY: the buffer has as many numbers, and other threads wait.

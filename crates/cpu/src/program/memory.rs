@@ -163,7 +163,12 @@ mod tests {
                     in_place.push((BufferId(from), BufferId(to)));
                 }
             }
-            let schedule = Schedule { stages: Vec::new(), lifetimes: lifetimes.clone(), in_place };
+            let schedule = Schedule {
+                behind_kept: Vec::new(),
+                stages: Vec::new(),
+                lifetimes: lifetimes.clone(),
+                in_place,
+            };
             let plan = Plan::new(&sizes, &schedule).unwrap();
             let together = |a: usize, b: usize| {
                 let (Some((f, l)), Some((g, m))) = (lifetimes[a], lifetimes[b]) else { return false };

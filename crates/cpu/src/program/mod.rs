@@ -69,6 +69,8 @@ struct Prepared {
     /// For every weight of the graph what is gathered of its gradient.
     gradients: Vec<Option<Region>>,
     tasks: Vec<Task>,
+    /// For every task whether the outputs need it.
+    behind_outputs: Vec<bool>,
     stages: Vec<Vec<usize>>,
     offsets: Vec<usize>,
     arena: Region,
@@ -141,6 +143,7 @@ impl CpuProgram {
             weights: loaded,
             gradients,
             tasks,
+            behind_outputs: schedule.behind_kept,
             stages: schedule.stages,
             offsets: plan.offsets,
             arena,
@@ -207,8 +210,8 @@ fn caches(graph: &Graph, limits: &Limits) -> Result<Vec<Region>, CompileError> {
     Ok(all)
 }
 
-impl autarky_graph::Program for CpuProgram {
-    fn run(&mut self, step: &Step<'_>) -> Result<(), RunError> {
+impl CpuProgram {
+    fn step(&mut self, step: &Step<'_>, gathers: bool) -> Result<(), RunError> {
         step.check(&self.graph, &self.limits)?;
         for lent in self.prepared.weights.lent() {
             let id = self.graph.weight_ids().nth(lent.weight).expect("a weight of the graph");
@@ -217,11 +220,21 @@ impl autarky_graph::Program for CpuProgram {
         self.bound.bind(step);
         let (prepared, bound) = (&self.prepared, &self.bound);
         let profile = self.settings.profile.as_deref();
-        self.settings.pool.run(&|worker| Run { prepared, step, bound, worker }.all(profile));
+        self.settings.pool.run(&|worker| Run { prepared, step, bound, worker, gathers }.all(profile));
         if let Some(profile) = profile {
             profile.step();
         }
         Ok(())
+    }
+}
+
+impl autarky_graph::Program for CpuProgram {
+    fn run(&mut self, step: &Step<'_>) -> Result<(), RunError> {
+        self.step(step, true)
+    }
+
+    fn run_outputs(&mut self, step: &Step<'_>) -> Result<(), RunError> {
+        self.step(step, false)
     }
 
     fn output(&self, index: usize) -> &[f32] {

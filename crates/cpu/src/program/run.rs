@@ -23,6 +23,8 @@ pub(super) struct Run<'a, 'w> {
     pub(super) step: &'a Step<'a>,
     pub(super) bound: &'a Bound,
     pub(super) worker: &'a Worker<'w>,
+    /// Whether the tasks run that no output needs.
+    pub(super) gathers: bool,
 }
 
 impl Run<'_, '_> {
@@ -30,7 +32,8 @@ impl Run<'_, '_> {
     pub(super) fn all(&self, profile: Option<&Profile>) {
         let profile = profile.filter(|_| self.worker.index() == 0);
         for stage in &self.prepared.stages {
-            let tasks = || stage.iter().map(|&i| &self.prepared.tasks[i]);
+            let runs = |i: &&usize| self.gathers || self.prepared.behind_outputs[**i];
+            let tasks = || stage.iter().filter(runs).map(|&i| &self.prepared.tasks[i]);
             if tasks().all(|t| self.is_idle(t)) {
                 continue;
             }

@@ -1,6 +1,6 @@
 //! Stages: tasks that do not need each other run between the same two barriers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::task::{Accesses, BufferId, Task};
 
@@ -10,6 +10,8 @@ const MOST_TASKS: usize = 12;
 /// When the tasks run.
 #[derive(Debug)]
 pub(super) struct Schedule {
+    /// For every task whether the kept buffers come from it. No such task adds to a gradient.
+    pub(super) behind_kept: Vec<bool>,
     /// The tasks of every stage, by their place in the list.
     pub(super) stages: Vec<Vec<usize>>,
     /// For every buffer the first stage that writes it and the last that uses it.
@@ -24,6 +26,7 @@ impl Schedule {
     /// one; `kept` are the buffers that the caller reads after the last stage.
     pub(super) fn new(tasks: &[Task], buffers: usize, kept: &[BufferId]) -> Schedule {
         let accesses: Vec<_> = tasks.iter().map(Task::accesses).collect();
+        let behind_kept = behind(&accesses, buffers, kept);
         let mut ready = vec![0usize; buffers];
         let mut caches: HashMap<usize, usize> = HashMap::new();
         let mut gradients: HashMap<usize, usize> = HashMap::new();
@@ -83,8 +86,25 @@ impl Schedule {
                 in_place.push(*pair);
             }
         }
-        Schedule { stages, lifetimes, in_place }
+        Schedule { behind_kept, stages, lifetimes, in_place }
     }
+}
+
+/// For every task whether some buffers come from it.
+fn behind(accesses: &[Accesses], buffers: usize, kept: &[BufferId]) -> Vec<bool> {
+    let mut wanted = vec![false; buffers];
+    kept.iter().for_each(|b| wanted[b.0] = true);
+    let mut caches = HashSet::new();
+    let mut is_behind = vec![false; accesses.len()];
+    for (a, is_behind) in accesses.iter().zip(&mut is_behind).rev() {
+        *is_behind = a.writes.iter().any(|b| wanted[b.0]) || a.cache.is_some_and(|c| caches.contains(&c));
+        if *is_behind {
+            let reads = a.reads.iter().filter(|b| !a.after.contains(b));
+            reads.for_each(|b| wanted[b.0] = true);
+            caches.extend(a.cache);
+        }
+    }
+    is_behind
 }
 
 /// Moves tasks to later stages: before the first that needs them, but no further than what they read is read by others.

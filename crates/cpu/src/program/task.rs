@@ -301,6 +301,8 @@ pub(super) enum Task {
 pub(super) struct Accesses {
     pub(super) reads: Vec<BufferId>,
     pub(super) writes: Vec<BufferId>,
+    /// Which of those that it reads only have to be there before: their numbers do not matter.
+    pub(super) after: Vec<BufferId>,
     /// A read and a written buffer that may be one.
     pub(super) in_place: Vec<(BufferId, BufferId)>,
     pub(super) cache: Option<usize>,
@@ -337,6 +339,7 @@ impl Task {
             }
             Task::After { from, after, to } => {
                 a.reads.extend([from.buffer, after.buffer]);
+                a.after.push(after.buffer);
                 a.sink(to, &[]);
             }
             Task::Binary { a: x, b: y, to, .. } => {

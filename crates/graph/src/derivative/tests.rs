@@ -64,7 +64,7 @@ impl Run {
             inputs: &inputs,
             weights: &[],
         };
-        self.interpreter.step(&step).expect("it runs");
+        self.interpreter.step(&step, true).expect("it runs");
         let factors = self.outputs.iter().map(|o| f64::from(self.factors[*o as usize]));
         self.interpreter.result(0).iter().zip(factors).map(|(loss, factor)| loss * factor).sum()
     }

@@ -335,14 +335,17 @@ fn cache<R: Real>(spec: &CacheSpec, limits: &Limits) -> Result<Vec<R>, CompileEr
 }
 
 impl<R: Real> Interpreter<R> {
-    pub(crate) fn step(&mut self, step: &Step<'_>) -> Result<(), RunError> {
+    /// Runs a step, and adds to the gradients if it `gathers`.
+    pub(crate) fn step(&mut self, step: &Step<'_>, gathers: bool) -> Result<(), RunError> {
         step.check(&self.graph, &self.limits)?;
         let places: Vec<Place> = (step.sequences.iter().enumerate())
             .flat_map(|(i, s)| (0..s.tokens).map(move |t| Place { sequence: i, position: s.position + t }))
             .collect();
         let last = self.graph.last_uses();
         for i in 0..self.graph.nodes().len() {
-            self.values[i] = self.compute(i, step, &places);
+            if gathers || !matches!(self.graph.nodes()[i].op, Op::Gradient(_)) {
+                self.values[i] = self.compute(i, step, &places);
+            }
             // Free what no later node reads.
             for a in self.graph.nodes()[i].args.clone() {
                 if last[a.index()] == i {
@@ -356,7 +359,11 @@ impl<R: Real> Interpreter<R> {
 
 impl Program for Interpreter<f32> {
     fn run(&mut self, step: &Step<'_>) -> Result<(), RunError> {
-        self.step(step)
+        self.step(step, true)
+    }
+
+    fn run_outputs(&mut self, step: &Step<'_>) -> Result<(), RunError> {
+        self.step(step, false)
     }
 
     fn output(&self, index: usize) -> &[f32] {

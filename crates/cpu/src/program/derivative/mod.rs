@@ -141,11 +141,13 @@ impl Derivative {
             Derivative::Operand { from, to, after } => {
                 reads(&[*from]);
                 a.reads.extend(*after);
+                a.after.extend(*after);
                 a.writes.push(to.buffer);
             }
             Derivative::Widened { from, to, after } => {
                 a.reads.push(from.buffer);
                 a.reads.extend(*after);
+                a.after.extend(*after);
                 a.writes.push(to.buffer);
             }
             Derivative::Pair { from, to } => {
