@@ -10,7 +10,6 @@ use crate::config::Config;
 use crate::optimizer;
 use crate::plan::RunPlan;
 use crate::subject::Subject;
-use crate::trainer::Precision;
 
 /// The file system has less room than a run is to write.
 #[derive(Debug, Error)]
@@ -50,10 +49,7 @@ impl Writes {
             let numbers: u64 = spec.shape.iter().map(|&n| n as u64).product();
             4 * numbers.saturating_mul(kinds + averages)
         });
-        let whole = |parameters: u64| match config.training.precision {
-            Precision::F32 => 4 * parameters,
-            Precision::Bf16 => 2 * parameters,
-        };
+        let whole = |parameters: u64| config.training.precision.bytes() * parameters;
         let forms = 1 + u64::from(subject.object.is_some());
         let models = match &subject.adapter {
             None => forms * whole(plan.parameters),

@@ -5,7 +5,7 @@
 //! [`initial`]), or what is trained in its stead ([`adapter`], [`dora`]) · [`trainer`] steps of the graph that
 //! [`autarky_graph::derivative`] derives, with the optimizers [`adamw`] and [`muon`] at the rates of a [`schedule`], and their
 //! running mean ([`average`]) ·
-//! [`evaluate`](mod@evaluate), [`sample`] how well it does · [`objective`] preferences and [`reward`]s in place of texts ·
+//! [`sample`] what it writes · [`objective`] preferences and [`reward`]s in place of texts ·
 //! [`checkpoint`] everything that the rest of a run depends on · [`export`] the result · [`ranks`] a run on several
 //! processes · [`disk`] whether there is room for what it writes · `step`, `files`, `parallel` what they share.
 //!
@@ -23,7 +23,6 @@ pub mod data;
 pub mod disk;
 pub mod dora;
 pub mod encode;
-pub mod evaluate;
 pub mod export;
 pub mod files;
 pub mod initial;

@@ -28,7 +28,7 @@ use crate::metrics::Metric;
 use crate::objective::{self, Objective};
 use crate::plan::{self, RunPlan};
 use crate::prepare::{PrepareError, Report, Sources};
-use crate::ranks::{self, Alone, Group, Ranks, RanksError};
+use crate::ranks::{self, Alone, Group, Ranks, RanksError, Shards};
 use crate::reward::RewardError;
 use crate::subject::{Subject, SubjectError, tokenizer_of, with_template};
 use crate::tokens::Tokens;
@@ -89,14 +89,18 @@ pub enum RunError {
     NoRows(u64),
     /// The run needs more memory than there is.
     #[error(
-        "the weights, their gradients and the optimizer's state take {need}, and {available} are free: train a smaller model, or \
-         an adapter beside it"
+        "the weights, their gradients{and} and the optimizer's state take {need}, and {available} are free: train a smaller \
+         model, or an adapter beside it{or}"
     )]
     Memory {
         /// What it takes at least, before what steps read.
         need: String,
         /// What there is.
         available: String,
+        /// What else it takes.
+        and: &'static str,
+        /// What else helps.
+        or: &'static str,
     },
     /// The run writes more than there is room for.
     #[error(transparent)]
@@ -209,40 +213,28 @@ impl Run<'_> {
         let group = Group::new(ranks);
         self.config.check()?;
         let begun = checkpoint::latest_run(&self.folder.join("checkpoints"))?;
-        let shards = ranks::shards(self.config, begun.as_ref(), group.size())?;
+        let count = ranks::shards(self.config, begun.as_ref(), group.size())?;
+        let shards = Shards { group: &group, count };
         let mut config = self.config.clone();
         // One is as good as none, and as it was before there were shards.
-        config.training.shards = Some(shards).filter(|&n| n > 1);
+        config.training.shards = Some(count).filter(|&n| n > 1);
         let run = Run { config: &config, ..*self };
         // Before anything in the folder is changed.
         if let Some(begun) = begun {
             run.refuse_other(begun.get("config").unwrap_or(&Json::Null), &run.identity_of_config())?;
         }
         if config.preference.is_some() || config.grpo.is_some() {
-            if shards > 1 {
-                let key = if config.grpo.is_some() { "grpo" } else { "preference" };
-                let problem =
-                    "processes cannot share its steps yet: start one, with no training.shards".to_owned();
-                return Err(ConfigError::Value { key, problem }.into());
-            }
-            return objective::go(&run, listener);
+            return objective::go(&run, shards, listener);
         }
-        if !group.writes() {
-            group.wait()?;
-        }
-        let prepared = run.texts(!group.writes(), listener)?;
-        if group.writes() {
-            group.wait()?;
-        }
-        run.learn(&group, prepared, shards, listener)
+        let texts = group.one_writes(|written| run.texts(written, listener))?;
+        run.learn(shards, texts, listener)
     }
 
     /// Goes on with the tokenizer and the texts.
     fn learn(
         &self,
-        group: &Group<'_>,
+        shards: Shards<'_>,
         (spec, texts): (Spec, Texts),
-        shards: usize,
         listener: &mut dyn FnMut(Event<'_>),
     ) -> Result<Summary, RunError> {
         let config = self.config;
@@ -256,8 +248,8 @@ impl Run<'_> {
         let (documents, held_out) = texts.documents(packing);
         let tokens = documents.iter().map(Range::len).sum::<usize>() as u64;
         let plan = RunPlan::new(config, subject.trained(), context, tokens, about)?;
-        ranks::refuse_rows(plan.rows, shards)?;
-        self.admit(&subject, group.size() as u64)?;
+        shards.refuse_few(plan.rows, "training.batch")?;
+        self.admit(&subject, shards.group.size() as u64, None)?;
         let rows = Rows::new(&texts.train, documents, plan.context, plan.packing, config.seed);
         let validation = match &texts.validation {
             Some(tokens) => Rows::new(tokens, tokens.documents(), plan.context, plan.packing, config.seed),
@@ -266,20 +258,20 @@ impl Run<'_> {
         let validation = self.validation(&validation);
         let source = Source::Texts(&rows, validation);
         let data = texts.train.about().hash.clone();
-        self.train((group, shards), &subject, &plan, source, data, listener)
+        self.train(shards, &subject, &plan, source, data, listener)
     }
 
     /// Trains a model that is there on data that is there, of which `data` is a hash.
     pub(crate) fn train(
         &self,
-        (group, shards): (&Group<'_>, usize),
+        shards: Shards<'_>,
         subject: &Subject,
         plan: &RunPlan,
         source: Source<'_>,
         data: String,
         listener: &mut dyn FnMut(Event<'_>),
     ) -> Result<Summary, RunError> {
-        if group.writes() {
+        if shards.group.writes() {
             Writes::of(self.config, subject, plan).admit(self.folder)?;
         }
         let (rows, validation, objective) = match source {
@@ -287,19 +279,28 @@ impl Run<'_> {
             Source::Objective(objective) => (None, Vec::new(), Some(objective)),
         };
         let mut training =
-            Training { run: self, group, shards, subject, plan, validation, objective, metrics: None };
+            Training { run: self, shards, subject, plan, validation, objective, metrics: None };
         training.go(rows, data, listener)
     }
 
-    /// Refuses a run that cannot fit into memory, before anything is made for it.
-    pub(crate) fn admit(&self, subject: &Subject, ranks: u64) -> Result<(), RunError> {
+    /// Refuses a run that cannot fit into memory, before anything is made for it. `drawing` is what answers take that are drawn.
+    pub(crate) fn admit(&self, subject: &Subject, ranks: u64, drawing: Option<u64>) -> Result<(), RunError> {
         // Of the optimizer's state each rank has its part; the average of the weights comes together on one of them.
         let elsewhere = 8 * subject.trained() / ranks * (ranks - 1);
         let (precision, averaged) = (self.config.training.precision, self.config.optimizer.ema.is_some());
         let need = subject.least_memory(precision, averaged).saturating_sub(elsewhere);
+        let need = need.saturating_add(drawing.unwrap_or(0));
         match memory::available() {
             Some(available) if need > available.bytes => {
-                Err(RunError::Memory { need: memory::human(need), available: memory::human(available.bytes) })
+                let (need, available) = (memory::human(need), memory::human(available.bytes));
+                let (and, or) = match drawing {
+                    Some(_) => (
+                        ", the answers that are drawn",
+                        "; or draw shorter answers (grpo.answer-tokens), or fewer",
+                    ),
+                    None => ("", ""),
+                };
+                Err(RunError::Memory { need, available, and, or })
             }
             _ => Ok(()),
         }

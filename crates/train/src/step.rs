@@ -69,8 +69,30 @@ impl Laid {
     pub(crate) fn compute(
         &self,
         program: &mut dyn Program,
+        with: With<'_>,
+        factors: &[f32],
+    ) -> Result<(), RunError> {
+        self.bind(with, factors, &mut |step| program.run(step))
+    }
+
+    /// The losses of all targets. A program that gathers gradients leaves them as they are.
+    ///
+    /// # Errors
+    /// When the examples do not fit the program.
+    pub(crate) fn losses<'p>(
+        &self,
+        program: &'p mut dyn Program,
+        with: With<'_>,
+    ) -> Result<&'p [f32], RunError> {
+        self.bind(with, &vec![0.0; self.tokens.len()], &mut |step| program.run_outputs(step))?;
+        Ok(&program.output(0)[..self.tokens.len()])
+    }
+
+    fn bind(
+        &self,
         With { blocks, weights }: With<'_>,
         factors: &[f32],
+        run: &mut dyn FnMut(&Step<'_>) -> Result<(), RunError>,
     ) -> Result<(), RunError> {
         let mut free = blocks;
         let mut sequences = Vec::with_capacity(self.read.len());
@@ -85,7 +107,7 @@ impl Laid {
         inputs[TARGETS] = &self.targets;
         inputs[FACTORS] = factors;
         let (tokens, sequences, outputs) = (&self.tokens, &sequences, &outputs);
-        program.run(&Step { tokens, sequences, outputs, inputs: &inputs, weights })
+        run(&Step { tokens, sequences, outputs, inputs: &inputs, weights })
     }
 }
 

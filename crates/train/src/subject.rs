@@ -221,7 +221,7 @@ impl Subject {
     /// Bytes that training takes at least: of weights that are trained their 32-bit numbers, gradients and running means, with
     /// one of the weights themselves if `averaged`, and of the others what the program reads forward and back.
     pub fn least_memory(&self, precision: Precision, averaged: bool) -> u64 {
-        let packed = if precision == Precision::Bf16 { 2 } else { 4 };
+        let packed = precision.bytes();
         let (all, trained) = (self.graph.parameters(), self.trained());
         let frozen = match &self.weights {
             // Their own types forward, BF16 back.
@@ -232,6 +232,17 @@ impl Subject {
         };
         let kept = if averaged { 20 } else { 16 };
         frozen + kept * trained
+    }
+
+    /// The bytes of the model's weights in a program that only runs it.
+    pub(crate) fn weight_bytes(&self, precision: Precision) -> u64 {
+        let packed = precision.bytes() * self.graph.parameters();
+        match &self.weights {
+            Begin::Opened(model) if self.adapter.is_some() => {
+                packed.min(model.0.dtypes().iter().map(|t| t.bytes).sum())
+            }
+            _ => packed,
+        }
     }
 
     /// The weights of a model that there is, where threads may read them.

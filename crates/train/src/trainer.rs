@@ -20,7 +20,7 @@ use crate::optimizer::Optimizer;
 use crate::parallel::sum_of_squares;
 use crate::ranks::{RanksError, Share};
 use crate::spikes::Norms;
-use crate::step::{Laid, With, compile};
+use crate::step::{Laid, With, compile, parts};
 
 /// Why a model cannot be trained, or not on this.
 #[derive(Debug, Error)]
@@ -104,6 +104,16 @@ pub enum Precision {
     /// arXiv:1905.12322): faster, and memory for half the numbers, on devices that multiply it.
     #[default]
     Bf16,
+}
+
+impl Precision {
+    /// The bytes of a number.
+    pub fn bytes(self) -> u64 {
+        match self {
+            Precision::F32 => 4,
+            Precision::Bf16 => 2,
+        }
+    }
 }
 
 /// A text that a step learns from. Its tokens attend to it alone.
@@ -436,14 +446,20 @@ impl Trainer {
         }
     }
 
-    /// The sum of the losses of examples that are not learned. What was gathered is forgotten.
+    /// The losses of every token that is predicted, one example after another. Gradients stay as they are.
     ///
     /// # Errors
-    /// When the examples do not fit the options.
-    pub fn losses(&mut self, examples: &[Example]) -> Result<f64, TrainError> {
-        let sum = self.run(|program, with| Laid::new(examples).run(program, with, 1.0));
-        self.discard();
-        Ok(sum?)
+    /// When an example does not fit the options.
+    pub fn losses(&mut self, examples: &[Example]) -> Result<Vec<f32>, TrainError> {
+        let mut losses = Vec::with_capacity(examples.iter().map(Example::read).sum());
+        for part in parts(examples, self.options.tokens, self.options.sequences) {
+            let laid = Laid::new(part);
+            if !laid.learned.is_empty() {
+                let add = |found: &[f32]| losses.extend_from_slice(found);
+                self.run(|program, with| laid.losses(program, with).map(add))?;
+            }
+        }
+        Ok(losses)
     }
 
     /// Forgets the gradients that were gathered.

@@ -137,6 +137,14 @@ fn a_run_that_was_stopped_goes_on_with_the_same_bits() {
 }
 
 #[test]
+fn ranks_change_no_bit() {
+    let chats = Chats::new();
+    let more = format!("[training]\nsteps = 4\n{GRPO}updates = 2\nkl = 0.01\n[[reward]]\nkind = 'exact'\n");
+    chats.ranks_change_nothing(&chats.config(&prompts(&chats), &more));
+    assert_eq!(rewards(&chats.metrics("four")).0.len(), 4);
+}
+
+#[test]
 fn an_adapter_learns_from_rewards_too() {
     let chats = Chats::new();
     let more = format!(

@@ -93,6 +93,21 @@ fn a_run_that_was_stopped_goes_on_with_the_same_bits() {
 }
 
 #[test]
+fn ranks_change_no_bit() {
+    let chats = Chats::new();
+    let config = chats.config(&pairs(&chats), &format!("[training]\nsteps = 4\n{DPO}"));
+    chats.ranks_change_nothing(&config);
+    let [steps, held_out] = seen(&chats.metrics("four"));
+    assert_eq!((steps.len(), held_out.len()), (4, 2));
+    assert!(steps[3].0 < steps[0].0, "{steps:?}");
+    // Six pairs are too few for eight shards.
+    let mut config = chats.config(&pairs(&chats), "[training]\nshards = 8\n[preference]\npairs = 6\n");
+    config.training.steps = Some(1);
+    let error = chats.run(&config, "few", |_| false).unwrap_err().to_string();
+    assert!(error.contains("6 rows") && error.contains("preference.pairs"), "{error}");
+}
+
+#[test]
 fn an_adapter_learns_from_pairs_too() {
     let chats = Chats::new();
     let more = format!("[training]\nsteps = 20\n[adapter]\nrank = 4\n{}", DPO.replace("0.001", "0.02"));

@@ -3,15 +3,15 @@
 use super::Objective;
 use super::config::{GrpoConfig, PreferenceConfig};
 use super::dpo::{Dpo, Pairs};
-use super::grpo::Grpo;
-use super::prompts;
+use super::grpo::{self, Grpo};
+use super::{draw, prompts};
 use crate::batches::Packing;
 use crate::config::{Config, ConfigError};
 use crate::data::ReadOptions;
 use crate::encode::Encoder;
 use crate::plan::{RunPlan, Unit};
 use crate::prepare::{PrepareError, Sources};
-use crate::ranks::{Alone, Group};
+use crate::ranks::Shards;
 use crate::reward::Rewards;
 use crate::run::{Event, Run, RunError, Source, Summary, reading};
 use crate::subject::{Subject, tokenizer_of, with_template};
@@ -24,7 +24,11 @@ const RATE: f32 = 1e-6;
 const ADAPTER: f32 = 1e-5;
 
 /// Runs what the configuration asks for in place of learning texts.
-pub(crate) fn go(run: &Run<'_>, listener: &mut dyn FnMut(Event<'_>)) -> Result<Summary, RunError> {
+pub(crate) fn go(
+    run: &Run<'_>,
+    shards: Shards<'_>,
+    listener: &mut dyn FnMut(Event<'_>),
+) -> Result<Summary, RunError> {
     let config = run.config;
     let from = config.model.from.as_deref().unwrap_or("".as_ref());
     let spec = with_template(tokenizer_of(from)?, &config.model)?;
@@ -34,16 +38,23 @@ pub(crate) fn go(run: &Run<'_>, listener: &mut dyn FnMut(Event<'_>)) -> Result<S
     if let Some(adapter) = &config.adapter {
         subject = subject.with_adapter(adapter, config.seed)?;
     }
-    run.admit(&subject, 1)?;
+    let ranks = shards.group.size();
+    let drawing = config.grpo.as_ref().map(|grpo| {
+        let answers = (grpo.prompts * grpo.answers).div_ceil(ranks);
+        let precision = config.training.precision;
+        draw::memory(&subject, precision, (answers, grpo.answer_tokens))
+            + grpo::memory(grpo, &subject, precision)
+    });
+    run.admit(&subject, ranks as u64, drawing)?;
     match (&config.preference, &config.grpo) {
-        (_, Some(grpo)) => rewards(run, grpo, &subject, &encoder, listener),
-        (Some(preference), _) => preferences(run, preference, &subject, encoder, listener),
+        (_, Some(grpo)) => rewards((run, shards), grpo, &subject, &encoder, listener),
+        (Some(preference), _) => preferences((run, shards), preference, &subject, encoder, listener),
         (None, None) => Err(RunError::NoRows(0)),
     }
 }
 
 fn preferences(
-    run: &Run<'_>,
+    (run, shards): (&Run<'_>, Shards<'_>),
     preference: &PreferenceConfig,
     subject: &Subject,
     encoder: Encoder,
@@ -52,27 +63,31 @@ fn preferences(
     let (config, data) = (run.config, &run.config.data);
     let encoder = encoder.for_pairs();
     let folder = run.folder.join("data");
-    let mut read = |paths, name, held_out| {
-        let sources = Sources::find(paths, ReadOptions::default(), data.strict)?;
-        let (tokens, report) =
-            sources.tokens(&folder, name, &subject.spec, &encoder, &mut reading(listener, "reading"))?;
-        listener(Event::Read(&report));
-        let hash = tokens.about().hash.clone();
-        Ok::<_, RunError>((Pairs::new(tokens, subject.context, held_out), hash))
-    };
-    let validation = match data.validation.is_empty() {
-        true => None,
-        false => Some(read(&data.validation, "validation", 0.0)?.0),
-    };
-    let held_out = if validation.is_some() { 0.0 } else { data.held_out };
-    let (pairs, hash) = read(&data.train, "train", held_out)?;
+    let (pairs, hash, validation) = shards.group.one_writes(|written| {
+        let mut read = |paths, name, held_out| {
+            let sources = Sources::find(paths, ReadOptions::default(), data.strict)?.prepared(written);
+            let (tokens, report) =
+                sources.tokens(&folder, name, &subject.spec, &encoder, &mut reading(listener, "reading"))?;
+            listener(Event::Read(&report));
+            let hash = tokens.about().hash.clone();
+            Ok::<_, RunError>((Pairs::new(tokens, subject.context, held_out), hash))
+        };
+        let validation = match data.validation.is_empty() {
+            true => None,
+            false => Some(read(&data.validation, "validation", 0.0)?.0),
+        };
+        let held_out = if validation.is_some() { 0.0 } else { data.held_out };
+        let (pairs, hash) = read(&data.train, "train", held_out)?;
+        Ok::<_, RunError>((pairs, hash, validation))
+    })?;
     let plan = plan(config, subject, (Unit::Pairs, pairs.count(), preference.pairs))?;
+    shards.refuse_few(plan.rows, "preference.pairs")?;
     let objective: Box<dyn Objective> = Box::new(Dpo::new(preference, pairs, validation, config.seed));
-    run.train((&Group::new(&Alone), 1), subject, &plan, Source::Objective(objective), hash, listener)
+    run.train(shards, subject, &plan, Source::Objective(objective), hash, listener)
 }
 
 fn rewards(
-    run: &Run<'_>,
+    (run, shards): (&Run<'_>, Shards<'_>),
     grpo: &GrpoConfig,
     subject: &Subject,
     encoder: &Encoder,
@@ -104,8 +119,9 @@ fn rewards(
     let made = std::fs::create_dir_all(run.folder);
     made.map_err(|source| RunError::Io { path: run.folder.to_owned(), source })?;
     let plan = plan(config, subject, (Unit::Prompts, asked.len(), grpo.prompts))?;
+    shards.refuse_few(plan.rows, "grpo.prompts")?;
     let objective: Box<dyn Objective> = Box::new(Grpo::new(grpo, rewards, asked, held_out, config.seed));
-    run.train((&Group::new(&Alone), 1), subject, &plan, Source::Objective(objective), hash, listener)
+    run.train(shards, subject, &plan, Source::Objective(objective), hash, listener)
 }
 
 /// The numbers of a run that takes `each` of `count` units in a step.

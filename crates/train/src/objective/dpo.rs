@@ -9,14 +9,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
 use super::config::PreferenceConfig;
-use super::{Objective, Order, Place, Taken, factors, gather, losses};
+use super::{Objective, Order, Place, Taken, factors, gather, total};
 use crate::metrics::Metric;
+use crate::ranks::Group;
 use crate::run::RunError;
 use crate::tokens::Tokens;
-use crate::trainer::{Example, TrainError, Trainer};
+use crate::trainer::{Example, Trainer};
 
 /// The log probabilities of both answers, the preferred one first.
 type Both = [f64; 2];
+
+/// Pairs that are read at a time.
+const AT_ONCE: usize = 128;
 
 /// Pairs of some files.
 pub(super) struct Pairs {
@@ -113,12 +117,24 @@ fn both(examples: &[Example], losses: &[f32]) -> Vec<Both> {
     sums.as_chunks::<2>().0.to_vec()
 }
 
-/// Losses of many pairs, some at a time.
-fn measured(place: &Place<'_>, trainer: &mut Trainer, examples: &[Example]) -> Result<Vec<Both>, TrainError> {
-    let mut all = Vec::with_capacity(examples.len() / 2);
-    for some in examples.chunks(256) {
-        all.extend(both(some, &losses(trainer, place.plan, some)?));
+/// What the model thinks of many pairs: every rank finds a part of it, and gets all.
+fn measured(
+    group: &Group<'_>,
+    trainer: &mut Trainer,
+    count: usize,
+    examples: impl Fn(Range<usize>) -> Vec<Example>,
+) -> Result<Vec<Both>, RunError> {
+    let each = count.div_ceil(group.size());
+    let own = group.rank() * each..count.min((group.rank() + 1) * each);
+    let mut found: Vec<Both> = Vec::with_capacity(each);
+    for first in own.clone().step_by(AT_ONCE) {
+        let examples = examples(first..own.end.min(first + AT_ONCE));
+        found.extend(both(&examples, &trainer.losses(&examples)?));
     }
+    // All say as much; the last ranks may have less.
+    found.resize(each, Both::default());
+    let mut all = group.all_say_numbers(found.as_flattened())?.as_chunks().0.to_vec();
+    all.truncate(count);
     Ok(all)
 }
 
@@ -129,36 +145,16 @@ fn state_of(path: &std::path::Path) -> Json {
     json!([about.map(|m| m.len()), changed.map(|d| d.as_nanos().to_string())])
 }
 
-/// What a set of pairs comes to.
-#[derive(Default)]
-struct Sum {
-    loss: f64,
-    right: usize,
-    margin: f64,
-    pairs: usize,
+/// Sums over pairs: losses, those that are in the right order, margins.
+fn sums(pairs: &[factors::Pair]) -> [f64; 3] {
+    pairs.iter().fold([0.0; 3], |[loss, right, margin], pair| {
+        [loss + pair.loss, right + f64::from(u8::from(pair.margin > 0.0)), margin + pair.margin]
+    })
 }
 
-impl Sum {
-    fn of(pairs: &[factors::Pair]) -> Sum {
-        let mut sum = Sum::default();
-        for pair in pairs {
-            sum.loss += pair.loss;
-            sum.right += usize::from(pair.margin > 0.0);
-            sum.margin += pair.margin;
-            sum.pairs += 1;
-        }
-        sum
-    }
-
-    fn mean(&self, x: f64) -> f64 {
-        x / self.pairs.max(1) as f64
-    }
-
-    fn metric(&self, step: u64, held_out: bool) -> Metric {
-        let (loss, margin) = (self.mean(self.loss), self.mean(self.margin));
-        let accuracy = self.mean(self.right as f64);
-        Metric::Pairs { step, held_out, loss, accuracy, margin, pairs: self.pairs }
-    }
+fn metric(step: u64, held_out: bool, pairs: usize, sums: [f64; 3]) -> Metric {
+    let [loss, accuracy, margin] = sums.map(|sum| sum / pairs.max(1) as f64);
+    Metric::Pairs { step, held_out, loss, accuracy, margin, pairs }
 }
 
 impl Objective for Dpo {
@@ -175,17 +171,21 @@ impl Objective for Dpo {
         let known = fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Reference>(&text).ok());
         let fits =
             |r: &Reference| r.train.len() == self.train.count() && r.held_out.len() == held_out.len() / 2;
-        if let Some(known) = known.filter(|known| known.from == from && fits(known)) {
-            self.reference = known;
+        let known = known.filter(|known| known.from == from && fits(known));
+        let group = place.shards.group;
+        if !group.any(known.is_none())? {
+            self.reference = known.unwrap_or_default();
             return Ok(());
         }
-        let mut train = Vec::with_capacity(self.train.count());
-        for pairs in self.train.pairs.chunks(128) {
-            train.extend(measured(place, trainer, &self.train.examples(pairs.iter()))?);
-        }
-        let held_out = measured(place, trainer, &held_out)?;
-        trainer.discard();
+        let pairs = &self.train;
+        let train = measured(group, trainer, pairs.count(), |some| pairs.examples(pairs.pairs[some].iter()))?;
+        let held_out = measured(group, trainer, held_out.len() / 2, |some| {
+            held_out[2 * some.start..2 * some.end].to_vec()
+        })?;
         self.reference = Reference { from, train, held_out };
+        if !group.writes() {
+            return Ok(());
+        }
         let text = serde_json::to_vec(&self.reference).unwrap_or_default();
         crate::files::write(&path, &text).map_err(|source| RunError::Io { path, source })
     }
@@ -198,29 +198,31 @@ impl Objective for Dpo {
         rate: f32,
     ) -> Result<Taken, RunError> {
         let chosen = self.order.of(step, self.config.pairs);
-        let examples = self.train.examples(chosen.iter().map(|&i| &self.train.pairs[i]));
-        let policy = both(&examples, &losses(trainer, place.plan, &examples)?);
         let beta = f64::from(self.config.beta);
-        let pairs: Vec<factors::Pair> = policy
-            .iter()
-            .zip(&chosen)
-            .map(|(&policy, &i)| factors::pair(policy, self.reference.train[i], beta))
-            .collect();
-        let mut all = Vec::new();
-        for (i, example) in examples.iter().enumerate() {
-            let factor = pairs[i / 2].factor / pairs.len() as f64;
-            let factor = if i % 2 == 0 { factor } else { -factor } as f32;
-            all.extend(example.predicted().map(|(_, learned)| if learned { factor } else { 0.0 }));
-        }
-        gather(trainer, place.plan, &examples, &all)?;
-        let norm = trainer.update(rate)?;
-        let sum = Sum::of(&pairs);
+        let (said, norm) = trainer.step_in_shards(place.shards, rate, |trainer, shard| {
+            let some = &chosen[place.shards.rows(chosen.len(), shard)];
+            let examples = self.train.examples(some.iter().map(|&i| &self.train.pairs[i]));
+            let policy = both(&examples, &trainer.losses(&examples)?);
+            let reference = some.iter().map(|&i| self.reference.train[i]);
+            let pairs: Vec<_> =
+                policy.into_iter().zip(reference).map(|(p, r)| factors::pair(p, r, beta)).collect();
+            let mut all = Vec::new();
+            for (i, example) in examples.iter().enumerate() {
+                let factor = pairs[i / 2].factor / chosen.len() as f64;
+                let factor = if i % 2 == 0 { factor } else { -factor } as f32;
+                all.extend(example.predicted().map(|(_, learned)| if learned { factor } else { 0.0 }));
+            }
+            gather(trainer, place.plan, &examples, &all)?;
+            let [loss, right, margin] = sums(&pairs);
+            Ok([loss, right, margin, examples.iter().map(Example::learned).sum::<usize>() as f64])
+        })?;
+        let [loss, right, margin, tokens] = total(&said);
         Ok(Taken {
-            loss: Some(sum.mean(sum.loss) as f32),
+            loss: Some((loss / chosen.len() as f64) as f32),
             norm: Some(norm),
-            tokens: examples.iter().map(Example::learned).sum(),
+            tokens: tokens as usize,
             epoch: self.order.epochs(step + 1, self.config.pairs),
-            metric: Some(sum.metric(step + 1, false)),
+            metric: Some(metric(step + 1, false, chosen.len(), [loss, right, margin])),
         })
     }
 
@@ -234,12 +236,11 @@ impl Objective for Dpo {
         if examples.is_empty() {
             return Ok(None);
         }
-        let policy = measured(place, trainer, &examples)?;
-        trainer.discard();
+        let policy = both(&examples, &trainer.losses(&examples)?);
         let beta = f64::from(self.config.beta);
         let pairs = policy.into_iter().zip(&self.reference.held_out);
         let pairs: Vec<factors::Pair> = pairs.map(|(p, &r)| factors::pair(p, r, beta)).collect();
-        let sum = Sum::of(&pairs);
-        Ok(Some((sum.mean(sum.loss), sum.metric(step, true))))
+        let sums = sums(&pairs);
+        Ok(Some((sums[0] / pairs.len() as f64, metric(step, true, pairs.len(), sums))))
     }
 }

@@ -9,6 +9,7 @@ use autarky_graph::{BLOCK, CacheDType, Weights};
 use super::Place;
 use crate::adapter::Overlay;
 use crate::step::AsBf16;
+use crate::subject::Subject;
 use crate::trainer::{Precision, Trainer};
 
 /// Positions of all answers that are drawn at a time: the KV cache is so large.
@@ -41,6 +42,19 @@ struct Answer {
     done: bool,
 }
 
+/// Answers that are drawn at a time, of so many of so many tokens with their prompts.
+fn wave(all: usize, context: usize) -> usize {
+    (POSITIONS / context.div_ceil(BLOCK).max(1) / BLOCK).clamp(1, AT_A_TIME).min(all.max(1))
+}
+
+/// The bytes that drawing so many answers of so many tokens takes, if they get as long: the weights as they are drawn with, and
+/// the KV cache of the answers. Prompts are not counted.
+pub(super) fn memory(subject: &Subject, precision: Precision, (answers, tokens): (usize, usize)) -> u64 {
+    let position: usize = subject.graph.caches().iter().map(|cache| 4 * cache.width()).sum();
+    let positions = wave(answers, tokens) * tokens.next_multiple_of(BLOCK);
+    subject.weight_bytes(precision) + (position * positions) as u64
+}
+
 /// The tokens of `each` answers to every prompt, prompt after prompt, each with the token that ends it, if it does not reach
 /// the most that it may have. The weights are those of the trainer as they are now.
 pub(super) fn answers(
@@ -52,7 +66,7 @@ pub(super) fn answers(
     let longest = prompts.iter().map(|p| p.len()).max().unwrap_or(0);
     let context = longest + drawing.most;
     let all = prompts.len() * drawing.each;
-    let wave = (POSITIONS / context.div_ceil(BLOCK).max(1) / BLOCK).clamp(1, AT_A_TIME).min(all.max(1));
+    let wave = wave(all, context);
     let options = Options {
         context,
         sequences: wave,

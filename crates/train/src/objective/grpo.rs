@@ -11,12 +11,13 @@ use super::config::GrpoConfig;
 use super::draw::{self, Drawing};
 use super::factors::{Surrogate, advantages};
 use super::prompts::Prompt;
-use super::{Objective, Order, Place, Taken, gather, losses};
+use super::{Objective, Order, Place, Taken, gather, total};
 use crate::metrics::Metric;
 use crate::reward::{Answered, Rewards};
 use crate::run::RunError;
 use crate::step::{Laid, With, compile, parts};
-use crate::trainer::{Example, TrainError, Trainer};
+use crate::subject::Subject;
+use crate::trainer::{Example, Precision, TrainError, Trainer};
 
 /// Prompts, and what answers to them are worth.
 pub(super) struct Grpo {
@@ -46,12 +47,16 @@ impl Grpo {
         let Some((program, blocks)) = &mut self.reference else { return Ok(None) };
         let mut all = Vec::new();
         for part in parts(examples, place.plan.at_once, place.plan.sequences()) {
-            let tokens = part.iter().map(Example::read).sum();
-            Laid::new(part).compute(&mut **program, With { blocks, weights: &[] }, &vec![0.0; tokens])?;
-            all.extend_from_slice(&program.output(0)[..tokens]);
+            let with = With { blocks, weights: &[] };
+            all.extend_from_slice(Laid::new(part).losses(&mut **program, with)?);
         }
         Ok(Some(all))
     }
+}
+
+/// The bytes that the model takes a second time where divergence from it costs something.
+pub(super) fn memory(config: &GrpoConfig, subject: &Subject, precision: Precision) -> u64 {
+    if config.kl > 0.0 { subject.weight_bytes(precision) } else { 0 }
 }
 
 /// Answers to prompts, and what they are worth.
@@ -91,29 +96,77 @@ fn judged(
 }
 
 impl Judged {
-    fn mean(&self) -> f64 {
-        self.rewards.iter().sum::<f64>() / self.rewards.len().max(1) as f64
+    /// How much better each answer is than the others to its prompt; nothing for prompts whose answers are worth the same.
+    fn advantages(&self, config: &GrpoConfig) -> Vec<Option<Vec<f64>>> {
+        let groups = self.rewards.chunks(config.answers);
+        let all = groups.map(|rewards| advantages(rewards, config.divide_by_deviation));
+        all.map(|all| Some(all).filter(|all| all.iter().any(|a| *a != 0.0))).collect()
+    }
+
+    fn tally(&self) -> Tally {
+        let sums =
+            [self.rewards.iter().sum(), self.answers.len() as f64, self.tokens as f64, self.ended as f64];
+        let most = |sign: f64| self.rewards.iter().map(|r| sign * r).fold(f64::NEG_INFINITY, f64::max);
+        Tally { sums, equal: 0.0, highest: most(1.0), lowest: -most(-1.0) }
+    }
+}
+
+/// What answers come to.
+#[derive(Clone, Copy)]
+struct Tally {
+    /// Of their rewards, their number, their tokens, and those that ended by themselves.
+    sums: [f64; 4],
+    /// Prompts whose answers are worth the same.
+    equal: f64,
+    highest: f64,
+    lowest: f64,
+}
+
+impl Tally {
+    fn numbers(self) -> [f64; 7] {
+        let [rewards, answers, tokens, ended] = self.sums;
+        [rewards, answers, tokens, ended, self.equal, self.highest, self.lowest]
+    }
+
+    /// Of the [`Tally::numbers`] of all shards.
+    fn of(all: &[[f64; 7]]) -> Tally {
+        let [rewards, answers, tokens, ended, equal, ..] = total(all);
+        let highest = all.iter().map(|t| t[5]).fold(f64::NEG_INFINITY, f64::max);
+        let lowest = all.iter().map(|t| t[6]).fold(f64::INFINITY, f64::min);
+        Tally { sums: [rewards, answers, tokens, ended], equal, highest, lowest }
     }
 
     fn metric(&self, step: u64, held_out: bool) -> Metric {
-        let answers = self.answers.len();
-        let part = |n: usize| n as f64 / answers.max(1) as f64;
-        let highest = self.rewards.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let lowest = self.rewards.iter().copied().fold(f64::INFINITY, f64::min);
+        let [_, answers, ..] = self.sums;
+        let [reward, _, length, ended] = self.sums.map(|sum| sum / answers.max(1.0));
+        let (highest, lowest) = (self.highest, self.lowest);
+        let (equal, clipped, divergence) = (None, None, None);
+        let answers = answers as usize;
         Metric::Rewards {
             step,
             held_out,
-            reward: self.mean(),
+            reward,
             highest,
             lowest,
             answers,
-            length: part(self.tokens),
-            ended: part(self.ended),
-            equal: None,
-            clipped: None,
-            divergence: None,
+            length,
+            ended,
+            equal,
+            clipped,
+            divergence,
         }
     }
+}
+
+/// A shard's answers that are learned from.
+#[derive(Default)]
+struct Drawn {
+    examples: Vec<Example>,
+    advantages: Vec<f64>,
+    /// The losses of all tokens under the weights that drew them.
+    old: Vec<f32>,
+    /// The same under the reference.
+    reference: Option<Vec<f32>>,
 }
 
 impl Objective for Grpo {
@@ -142,49 +195,57 @@ impl Objective for Grpo {
         rate: f32,
     ) -> Result<Taken, RunError> {
         let GrpoConfig { prompts, answers: each, .. } = self.config;
-        let asked: Vec<&Prompt> =
-            self.order.of(step, prompts).into_iter().map(|i| &self.prompts[i]).collect();
-        let drawing = Drawing {
-            each,
-            most: self.config.answer_tokens,
-            temperature: self.config.temperature,
-            seed: place.config.seed,
-            first: step.wrapping_mul((prompts * each) as u64),
-        };
-        let found = judged(place, trainer, &asked, &mut self.rewards, drawing)?;
-        let mut metric = found.metric(step + 1, false);
-        let (mut examples, mut advantage) = (Vec::new(), Vec::new());
-        let mut equal = 0;
-        let groups = asked.iter().zip(found.answers.chunks(each)).zip(found.rewards.chunks(each));
-        for ((prompt, answers), rewards) in groups {
-            let all = advantages(rewards, self.config.divide_by_deviation);
-            let nothing = all.iter().all(|a| *a == 0.0);
-            equal += usize::from(nothing);
-            if nothing && self.config.kl == 0.0 {
-                continue;
+        let (chosen, shards) = (self.order.of(step, prompts), place.shards);
+        let (mut drawn, mut tallies) = (Vec::new(), Vec::new());
+        for shard in shards.own() {
+            let rows = shards.rows(chosen.len(), shard);
+            let drawing = Drawing {
+                each,
+                most: self.config.answer_tokens,
+                temperature: self.config.temperature,
+                seed: place.config.seed,
+                first: step
+                    .wrapping_mul(prompts as u64)
+                    .wrapping_add(rows.start as u64)
+                    .wrapping_mul(each as u64),
+            };
+            let asked: Vec<&Prompt> = chosen[rows].iter().map(|&i| &self.prompts[i]).collect();
+            let found = judged(place, trainer, &asked, &mut self.rewards, drawing)?;
+            let mut tally = found.tally();
+            let mut shard = Drawn::default();
+            let groups = asked.iter().zip(found.answers.chunks(each)).zip(found.advantages(&self.config));
+            for ((prompt, answers), advantages) in groups {
+                tally.equal += f64::from(u8::from(advantages.is_none()));
+                if advantages.is_none() && self.config.kl == 0.0 {
+                    continue;
+                }
+                for answer in answers {
+                    let learned = [vec![false; prompt.tokens.len()], vec![true; answer.len()]].concat();
+                    shard.examples.push(Example { tokens: [&prompt.tokens[..], answer].concat(), learned });
+                }
+                shard.advantages.extend(advantages.unwrap_or_else(|| vec![0.0; each]));
             }
-            for (answer, a) in answers.iter().zip(all) {
-                let learned =
-                    prompt.tokens.iter().map(|_| false).chain(answer.iter().map(|_| true)).collect();
-                examples.push(Example { tokens: [&prompt.tokens[..], answer].concat(), learned });
-                advantage.push(a);
-            }
+            drawn.push(shard);
+            tallies.push(tally.numbers());
         }
+        let tallies = shards.group.all_say_numbers(tallies.as_flattened())?;
+        let tally = Tally::of(tallies.as_chunks().0);
+        let mut metric = tally.metric(step + 1, false);
         let epoch = self.order.epochs(step + 1, prompts);
-        if let Metric::Rewards { equal: slot, .. } = &mut metric {
-            *slot = Some(equal as f64 / asked.len() as f64);
+        if let Metric::Rewards { equal, .. } = &mut metric {
+            *equal = Some(tally.equal / chosen.len() as f64);
         }
-        if examples.is_empty() {
+        if tally.equal == chosen.len() as f64 && self.config.kl == 0.0 {
             return Ok(Taken { epoch, metric: Some(metric), ..Taken::default() });
         }
-        let learned = self.learn(place, trainer, &examples, &advantage, found.tokens, rate)?;
+        let [_, _, tokens, _] = tally.sums;
+        let learned = self.learn(place, trainer, drawn, tokens, rate)?;
         if let Metric::Rewards { clipped, divergence, .. } = &mut metric {
             *clipped = (self.config.updates > 1).then_some(learned.clipped);
             *divergence = (self.config.kl > 0.0).then_some(learned.divergence);
         }
-        let tokens = examples.iter().map(Example::learned).sum();
-        let (loss, norm) = (Some(learned.loss), Some(learned.norm));
-        Ok(Taken { loss, norm, tokens, epoch, metric: Some(metric) })
+        let Learned { loss, norm, tokens, .. } = learned;
+        Ok(Taken { loss: Some(loss), norm: Some(norm), tokens, epoch, metric: Some(metric) })
     }
 
     fn evaluate(
@@ -210,7 +271,9 @@ impl Objective for Grpo {
         }
         let drawing = Drawing { each: 1, most, temperature: 0.0, seed: 0, first: 0 };
         let found = judged(place, trainer, &asked, &mut self.rewards, drawing)?;
-        Ok(Some((found.mean(), found.metric(step, true))))
+        let tally = found.tally();
+        let [rewards, answers, ..] = tally.sums;
+        Ok(Some((rewards / answers, tally.metric(step, true))))
     }
 }
 
@@ -219,61 +282,78 @@ impl Objective for Grpo {
 struct Learned {
     loss: f32,
     norm: f32,
+    tokens: usize,
     clipped: f64,
     divergence: f64,
 }
 
 impl Grpo {
-    /// Learns from answers with their advantages, as parts of `of` tokens.
+    /// Learns from this rank's shards of answers that have so many tokens in all.
     fn learn(
         &mut self,
         place: &Place<'_>,
         trainer: &mut Trainer,
-        examples: &[Example],
-        advantages: &[f64],
-        of: usize,
+        mut drawn: Vec<Drawn>,
+        of: f64,
         rate: f32,
     ) -> Result<Learned, RunError> {
         let GrpoConfig { updates, clip_low, clip_high, kl, .. } = self.config;
         let [clip_low, clip_high, kl] = [clip_low, clip_high, kl].map(f64::from);
         let surrogate = Surrogate { clip_low, clip_high, kl };
-        let reference = self.reference(place, examples)?;
         // The first update is of the weights that drew: all ratios are 1, and nothing needs to be known but with a reference.
-        let blind = updates == 1 && reference.is_none();
-        let old = if blind { Vec::new() } else { losses(trainer, place.plan, examples)? };
+        if updates > 1 || self.reference.is_some() {
+            for shard in &mut drawn {
+                shard.reference = self.reference(place, &shard.examples)?;
+                shard.old = trainer.losses(&shard.examples)?;
+            }
+        }
+        let first = place.shards.own().start;
         let mut learned = Learned::default();
         for update in 0..updates {
-            let now = match update {
-                0 => old.clone(),
-                _ => losses(trainer, place.plan, examples)?,
-            };
-            let mut factors = Vec::with_capacity(now.len());
-            let (mut loss, mut clipped, mut divergence, mut counted) = (0.0, 0usize, 0.0, 0usize);
-            let tokens = examples.iter().zip(advantages).flat_map(|(example, advantage)| {
-                example.predicted().map(move |(_, learned)| learned.then_some(*advantage))
-            });
-            for (i, advantage) in tokens.enumerate() {
-                let Some(advantage) = advantage else {
-                    factors.push(0.0);
-                    continue;
+            let (said, norm) = trainer.step_in_shards(place.shards, rate, |trainer, shard| {
+                let drawn = &drawn[shard - first];
+                let now = match update {
+                    0 => drawn.old.clone(),
+                    _ => trainer.losses(&drawn.examples)?,
                 };
-                let log = |losses: &[f32]| losses.get(i).map(|&loss| -f64::from(loss));
-                let (policy, old) = (log(&now).unwrap_or(0.0), log(&old).unwrap_or(0.0));
-                let token = surrogate.token(advantage, policy, old, reference.as_deref().and_then(log));
-                loss += token.loss;
-                clipped += usize::from(token.clipped);
-                divergence += token.divergence;
-                counted += 1;
-                factors.push((token.factor / of as f64) as f32);
-            }
-            gather(trainer, place.plan, examples, &factors)?;
-            learned.norm = trainer.update(rate)?;
-            if update == 0 {
-                learned.loss = (loss / of as f64) as f32;
-            }
-            learned.clipped = clipped as f64 / counted.max(1) as f64;
-            learned.divergence = divergence / counted.max(1) as f64;
+                let (factors, said) = drawn.factors(surrogate, &now, of);
+                gather(trainer, place.plan, &drawn.examples, &factors)?;
+                Ok(said)
+            })?;
+            let [loss, clipped, divergence, tokens] = total(&said);
+            learned = Learned {
+                loss: if update == 0 { (loss / of) as f32 } else { learned.loss },
+                norm,
+                tokens: tokens as usize,
+                clipped: clipped / tokens.max(1.0),
+                divergence: divergence / tokens.max(1.0),
+            };
         }
         Ok(learned)
+    }
+}
+
+impl Drawn {
+    /// The factor of every token's loss, from the losses now; and the sums over what is learned of their surrogate's losses, of
+    /// those that are clipped, of their divergence, and of their number.
+    fn factors(&self, surrogate: Surrogate, now: &[f32], of: f64) -> (Vec<f32>, [f64; 4]) {
+        let mut factors = Vec::new();
+        let mut said = [0.0; 4];
+        let tokens = self.examples.iter().zip(&self.advantages).flat_map(|(example, advantage)| {
+            example.predicted().map(move |(_, learned)| learned.then_some(*advantage))
+        });
+        for (i, advantage) in tokens.enumerate() {
+            let Some(advantage) = advantage else {
+                factors.push(0.0);
+                continue;
+            };
+            let log = |losses: &[f32]| losses.get(i).map(|&loss| -f64::from(loss));
+            let (policy, old) = (log(now).unwrap_or(0.0), log(&self.old).unwrap_or(0.0));
+            let token = surrogate.token(advantage, policy, old, self.reference.as_deref().and_then(log));
+            let clipped = f64::from(u8::from(token.clipped));
+            said = [said[0] + token.loss, said[1] + clipped, said[2] + token.divergence, said[3] + 1.0];
+            factors.push((token.factor / of) as f32);
+        }
+        (factors, said)
     }
 }

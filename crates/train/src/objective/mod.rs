@@ -21,6 +21,7 @@ use autarky_graph::Device;
 use crate::config::Config;
 use crate::metrics::Metric;
 use crate::plan::RunPlan;
+use crate::ranks::Shards;
 use crate::run::RunError;
 use crate::step::parts;
 use crate::subject::Subject;
@@ -36,6 +37,7 @@ pub(crate) struct Place<'a> {
     pub(crate) subject: &'a Subject,
     pub(crate) plan: &'a RunPlan,
     pub(crate) folder: &'a Path,
+    pub(crate) shards: Shards<'a>,
 }
 
 /// What a step came to.
@@ -55,10 +57,11 @@ pub(crate) struct Taken {
 
 /// What a run learns from.
 pub(crate) trait Objective {
-    /// Called once, while the trainer has the weights that the run begins with.
+    /// Called once by all ranks, while the trainer has the weights that the run begins with.
     fn begin(&mut self, place: &Place<'_>, trainer: &mut Trainer) -> Result<(), RunError>;
 
-    /// Step `step`, the first being 0. What it does depends on the seed, the step and the weights alone.
+    /// Step `step`, the first being 0. What it does depends on the seed, the step, the number of shards and the weights alone.
+    /// All ranks call it.
     fn step(
         &mut self,
         place: &Place<'_>,
@@ -67,7 +70,7 @@ pub(crate) trait Objective {
         rate: f32,
     ) -> Result<Taken, RunError>;
 
-    /// How well the model does on what is held out, if anything is: a number, and the line for it.
+    /// How well the model does on what is held out, if anything is: a number, and the line for it. One rank calls it.
     fn evaluate(
         &mut self,
         place: &Place<'_>,
@@ -76,28 +79,25 @@ pub(crate) trait Objective {
     ) -> Result<Option<(f64, Metric)>, RunError>;
 }
 
-/// The losses of all tokens of examples but the first of each.
-fn losses(trainer: &mut Trainer, plan: &RunPlan, examples: &[Example]) -> Result<Vec<f32>, TrainError> {
-    // Factors of zero add nothing to the gradients that are there.
-    let factors = vec![0.0; examples.iter().map(Example::read).sum()];
-    gather(trainer, plan, examples, &factors)
-}
-
-/// Adds the gradients of Σ factor · loss, and gives the losses.
+/// Adds the gradients of Σ factor · loss.
 fn gather(
     trainer: &mut Trainer,
     plan: &RunPlan,
     examples: &[Example],
     factors: &[f32],
-) -> Result<Vec<f32>, TrainError> {
-    let mut losses = Vec::with_capacity(factors.len());
+) -> Result<(), TrainError> {
     let mut rest = factors;
     for part in parts(examples, plan.at_once, plan.sequences()) {
         let factors;
         (factors, rest) = rest.split_at(part.iter().map(Example::read).sum());
-        losses.extend(trainer.gather_weighted(part, factors)?);
+        trainer.gather_weighted(part, factors)?;
     }
-    Ok(losses)
+    Ok(())
+}
+
+/// The sums of what was said of every shard.
+fn total<const N: usize>(said: &[[f64; N]]) -> [f64; N] {
+    said.iter().fold([0.0; N], |sum, said| std::array::from_fn(|i| sum[i] + said[i]))
 }
 
 /// Which of `count` things every step takes: pass after pass, each in an order of its own.

@@ -20,7 +20,7 @@ use thiserror::Error;
 
 use crate::metrics::Sent;
 
-pub(crate) use shards::{cut, refuse_rows, shards};
+pub(crate) use shards::{Shards, shards};
 pub(crate) use share::Share;
 
 /// What keeps ranks from going on together.
@@ -180,6 +180,20 @@ impl<'a> Group<'a> {
     /// When one is gone.
     pub fn wait(&self) -> Result<(), RanksError> {
         self.all_say(&[0]).map(|_| ())
+    }
+
+    /// Calls `f` on rank 0, and then on the others, to which it says that what is to be written is there.
+    pub(crate) fn one_writes<T, E: From<RanksError>>(
+        &self,
+        f: impl FnOnce(bool) -> Result<T, E>,
+    ) -> Result<T, E> {
+        if self.writes() {
+            let result = f(false)?;
+            self.wait()?;
+            return Ok(result);
+        }
+        self.wait()?;
+        f(true)
     }
 
     /// Whether it is so for any rank.

@@ -4,9 +4,43 @@ use std::ops::Range;
 
 use serde_json::Value as Json;
 
+use super::Group;
 use crate::config::{Config, ConfigError};
 
 const KEY: &str = "training.shards";
+
+/// The shards of a run's steps, and the ranks that share them.
+#[derive(Clone, Copy)]
+pub(crate) struct Shards<'a> {
+    pub(crate) group: &'a Group<'a>,
+    pub(crate) count: usize,
+}
+
+impl Shards<'_> {
+    /// The shards that this rank takes.
+    pub(crate) fn own(&self) -> Range<usize> {
+        cut(self.count, self.group.rank(), self.group.size())
+    }
+
+    /// Those of a step's rows that are in a shard.
+    pub(crate) fn rows(&self, rows: usize, shard: usize) -> Range<usize> {
+        cut(rows, shard, self.count)
+    }
+
+    /// Refuses shards that some steps would leave empty. `key` is what says how many rows a step has.
+    ///
+    /// # Errors
+    /// When there are fewer rows than shards.
+    pub(crate) fn refuse_few(&self, rows: usize, key: &str) -> Result<(), ConfigError> {
+        if rows >= self.count {
+            return Ok(());
+        }
+        let shards = self.count;
+        let problem =
+            format!("a step has {rows} rows, too few for {shards} shards: raise {key}, or start fewer ranks");
+        Err(ConfigError::Value { key: KEY, problem })
+    }
+}
 
 /// The shards of a run on so many ranks: as it is asked for, else as the run was begun, which its latest checkpoint says, else
 /// one for every rank.
@@ -34,22 +68,8 @@ pub(crate) fn shards(config: &Config, begun: Option<&Json>, ranks: usize) -> Res
     Ok(shards)
 }
 
-/// Refuses shards that some steps would leave empty.
-///
-/// # Errors
-/// When there are fewer rows than shards.
-pub(crate) fn refuse_rows(rows: usize, shards: usize) -> Result<(), ConfigError> {
-    if rows >= shards {
-        return Ok(());
-    }
-    let problem = format!(
-        "a step has {rows} rows, too few for {shards} shards: raise training.batch, or start fewer ranks"
-    );
-    Err(ConfigError::Value { key: KEY, problem })
-}
-
 /// The part of so many rows that is in a shard.
-pub(crate) fn cut(rows: usize, shard: usize, shards: usize) -> Range<usize> {
+fn cut(rows: usize, shard: usize, shards: usize) -> Range<usize> {
     rows * shard / shards..rows * (shard + 1) / shards
 }
 

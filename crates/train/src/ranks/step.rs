@@ -2,12 +2,14 @@
 
 use autarky_graph::Device;
 
-use super::{Group, Share};
+use super::{Group, Shards, Share};
 use crate::adamw::Update;
 use crate::checkpoint::CheckpointError;
 use crate::optimizer::Optimizer;
-use crate::step::parts;
-use crate::trainer::{Example, StepReport, TrainError, Trainer, WeightState};
+use crate::trainer::{TrainError, Trainer, WeightState};
+
+/// What is said of some shards, and the sum of their gradients; without it, that is in the program.
+type Gathered<const N: usize> = (Vec<[f64; N]>, Option<Vec<f32>>);
 
 impl Trainer {
     /// Makes the trainer one of several ranks', before its first step: it keeps the optimizer's state of its part of the
@@ -34,61 +36,56 @@ impl Trainer {
         Ok(())
     }
 
-    /// One step over all shards, of which this rank takes its part. Every rank calls it with the same shards and rate, and has
-    /// the same weights and report after it. Each was made a rank by [`Trainer::share`].
+    /// One step over all shards, of which this rank takes its own: `gather` adds the gradients of one to those that are there,
+    /// and says some numbers of it, such as its loss. Gives what was said of all shards, in their order, and the norm of their
+    /// gradients. Every rank calls it with the same rate, and has the same weights after it.
     ///
     /// # Errors
-    /// As [`Trainer::gather`] and [`Trainer::update`]: where any rank has no number, all of them say so, and weights are as they
-    /// were. When a rank is gone.
-    ///
-    /// # Panics
-    /// When the trainer is no rank.
-    pub fn step_in_shards(
+    /// Those of `gather`, and as [`Trainer::update`]: where any shard has something else than numbers, all ranks say so, and
+    /// weights are as they were. When a rank is gone.
+    pub(crate) fn step_in_shards<const N: usize>(
         &mut self,
-        group: &Group<'_>,
-        shards: &[Vec<Example>],
+        shards: Shards<'_>,
         learning_rate: f32,
-    ) -> Result<StepReport, TrainError> {
-        let tokens: usize = shards.iter().flatten().map(Example::learned).sum();
-        if tokens == 0 {
-            return Err(TrainError::Nothing);
-        }
-        let each = shards.len() / group.size();
-        let own = &shards[group.rank() * each..][..each];
-        let (losses, gradients) = self.gather_shards(own, tokens)?;
-        let losses = group.all_say_numbers(&losses)?;
-        let loss: f64 = losses.iter().sum();
-        if !loss.is_finite() {
+        gather: impl FnMut(&mut Trainer, usize) -> Result<[f64; N], TrainError>,
+    ) -> Result<(Vec<[f64; N]>, f32), TrainError> {
+        let group = shards.group;
+        let (said, gradients) = self.gather_shards(shards, gather)?;
+        let said = group.all_say_numbers(said.as_flattened())?;
+        if said.iter().any(|x| !x.is_finite()) {
             self.discard();
             return Err(TrainError::NotANumber("loss"));
         }
-        let norm = self.update_among(group, gradients, learning_rate);
+        let norm = match self.shared.take() {
+            None => self.update(learning_rate),
+            Some(share) => {
+                let norm = self.update_by(group, &share, gradients, learning_rate);
+                self.shared = Some(share);
+                norm
+            }
+        };
         self.discard();
-        Ok(StepReport { loss: (loss / tokens as f64) as f32, norm: norm?, tokens })
+        Ok((said.as_chunks().0.to_vec(), norm?))
     }
 
-    /// The losses of some shards, and the sum of their gradients over a binary tree; of a single shard it is left in the
-    /// program. A loss is no number where that came out, and the gradients are of no use then.
-    fn gather_shards(
+    /// What is said of this rank's shards, and the sum of their gradients over a binary tree; of a single shard it is left in
+    /// the program. Where no number came out, that is what is said, and the gradients are of no use.
+    fn gather_shards<const N: usize>(
         &mut self,
-        shards: &[Vec<Example>],
-        tokens: usize,
-    ) -> Result<(Vec<f64>, Option<Vec<f32>>), TrainError> {
-        let mut losses = Vec::with_capacity(shards.len());
+        shards: Shards<'_>,
+        mut gather: impl FnMut(&mut Trainer, usize) -> Result<[f64; N], TrainError>,
+    ) -> Result<Gathered<N>, TrainError> {
+        let own = shards.own();
+        let mut said = Vec::with_capacity(own.len());
         // Sums of 1, 2, 4, ... shards that wait for as many more.
         let mut sums: Vec<Vec<f32>> = Vec::new();
-        for (i, shard) in shards.iter().enumerate() {
-            let mut loss = 0.0;
-            for part in parts(shard, self.options.tokens, self.options.sequences) {
-                match self.gather(part, tokens) {
-                    Ok(sum) => loss += sum,
-                    Err(TrainError::NotANumber(_)) => loss = f64::NAN,
-                    Err(error) => return Err(error),
-                }
-            }
-            losses.push(loss);
-            if shards.len() == 1 {
-                return Ok((losses, None));
+        for (i, shard) in own.clone().enumerate() {
+            said.push(match gather(self, shard) {
+                Err(TrainError::NotANumber(_)) => [f64::NAN; N],
+                said => said?,
+            });
+            if own.len() == 1 {
+                return Ok((said, None));
             }
             let gradients = self.gradients();
             match sums.last_mut().filter(|_| i % 2 == 1) {
@@ -110,22 +107,10 @@ impl Trainer {
                 }
             }
         }
-        Ok((losses, sums.pop()))
+        Ok((said, sums.pop()))
     }
 
     /// As [`Trainer::update`], by the sum of all ranks' gradients: those given, or those in the program.
-    fn update_among(
-        &mut self,
-        group: &Group<'_>,
-        gradients: Option<Vec<f32>>,
-        learning_rate: f32,
-    ) -> Result<f32, TrainError> {
-        let share = self.shared.take().expect("a trainer that is a rank");
-        let result = self.update_by(group, &share, gradients, learning_rate);
-        self.shared = Some(share);
-        result
-    }
-
     fn update_by(
         &mut self,
         group: &Group<'_>,

@@ -11,16 +11,15 @@ use super::{Event, Run, RunError, Summary};
 use crate::adapter::{Overlay, is_update};
 use crate::batches::{Batches, Rows};
 use crate::checkpoint::{self, Position};
-use crate::evaluate::{Evaluation, evaluate};
 use crate::export;
 use crate::metrics::{Metric, Metrics};
 use crate::objective::{Objective, Place, Taken};
 use crate::plan::RunPlan;
-use crate::ranks::{self, Group};
+use crate::ranks::Shards;
 use crate::sample;
 use crate::step::parts;
 use crate::subject::Subject;
-use crate::trainer::{Example, StepReport, TrainError, Trainer, TrainerOptions};
+use crate::trainer::{Example, TrainError, Trainer, TrainerOptions};
 
 /// So many steps in a row without a number end the run.
 const MOST_DROPPED: u32 = 10;
@@ -28,8 +27,7 @@ const MOST_DROPPED: u32 = 10;
 /// A run whose data and model are there.
 pub(super) struct Training<'a> {
     pub(super) run: &'a Run<'a>,
-    pub(super) group: &'a Group<'a>,
-    pub(super) shards: usize,
+    pub(super) shards: Shards<'a>,
     pub(super) subject: &'a Subject,
     pub(super) plan: &'a RunPlan,
     pub(super) validation: Vec<Example>,
@@ -69,8 +67,8 @@ impl<'a> Training<'a> {
         {
             trainer.with_magnitudes(model, adapter.config.scale())?;
         }
-        if self.shards > 1 {
-            trainer.share(device, self.group.rank(), self.group.size())?;
+        if self.shards.count > 1 {
+            trainer.share(device, self.shards.group.rank(), self.shards.group.size())?;
         }
         let identity = self.identity(&data);
         let checkpoints = folder.join("checkpoints");
@@ -79,12 +77,12 @@ impl<'a> Training<'a> {
             objective.begin(&place, &mut trainer)?;
         }
         let mut step = self.restore(&checkpoints, &identity, &mut trainer, listener)?;
-        self.group.refuse_others(&Sha256::digest(format!("{step} {identity}")))?;
+        self.shards.group.refuse_others(&Sha256::digest(format!("{step} {identity}")))?;
         let io = |path: &Path| {
             let path = path.to_owned();
             move |source| RunError::Io { path, source }
         };
-        if self.group.writes() {
+        if self.shards.group.writes() {
             let asked = folder.join("run.toml");
             let text = toml::to_string(config).unwrap_or_default();
             crate::files::write(&asked, text.as_bytes()).map_err(io(&asked))?;
@@ -103,7 +101,7 @@ impl<'a> Training<'a> {
         let mut saved = step;
         while step < plan.steps && !self.stops()? {
             let start = Instant::now();
-            let before = self.group.sent();
+            let before = self.shards.group.sent();
             let rate = schedule.rate(step);
             let taken = match (&mut batches, &mut self.objective) {
                 (Some(batches), _) => self.step(&mut trainer, &batches.step(), rate).map_err(RunError::from),
@@ -131,7 +129,7 @@ impl<'a> Training<'a> {
             let Taken { loss, norm, tokens, .. } = taken;
             let epoch = batches.as_ref().map_or(taken.epoch, Batches::epochs);
             let seconds = start.elapsed().as_secs_f64();
-            let sent = self.group.sent_since(before, plan.parameters)?;
+            let sent = self.shards.group.sent_since(before, plan.parameters)?;
             let metric = Metric::Step { step, loss, norm, learning_rate: rate, tokens, epoch, seconds, sent };
             self.tell(&metric, listener)?;
             if let Some(metric) = &taken.metric {
@@ -150,9 +148,9 @@ impl<'a> Training<'a> {
             self.save(&checkpoints, &mut trainer, step, &identity, listener)?;
         }
         if finished {
-            trainer.take_average(self.group)?;
+            trainer.take_average(self.shards.group)?;
         }
-        let models = match finished && self.group.writes() {
+        let models = match finished && self.shards.group.writes() {
             true => export::write(self.subject, trainer, config.training.precision, folder)?,
             false => Vec::new(),
         };
@@ -161,7 +159,7 @@ impl<'a> Training<'a> {
 
     fn place(&self) -> Place<'a> {
         let Run { config, folder, device, .. } = *self.run;
-        Place { config, device, subject: self.subject, plan: self.plan, folder }
+        Place { config, device, subject: self.subject, plan: self.plan, folder, shards: self.shards }
     }
 
     /// The model as it is now: what is trained, and what stays beside it.
@@ -171,7 +169,7 @@ impl<'a> Training<'a> {
 
     /// Whether any rank is told to stop. All ranks ask together.
     fn stops(&self) -> Result<bool, RunError> {
-        Ok(self.group.any(self.run.stop.load(Ordering::Relaxed))?)
+        Ok(self.shards.group.any(self.run.stop.load(Ordering::Relaxed))?)
     }
 
     /// What every later loss depends on.
@@ -207,29 +205,21 @@ impl<'a> Training<'a> {
 
     /// One step of all its rows.
     fn step(&self, trainer: &mut Trainer, rows: &[Vec<Example>], rate: f32) -> Result<Taken, TrainError> {
-        let learned = |rows: &[Vec<Example>]| -> Vec<Example> {
-            rows.iter().flatten().filter(|e| e.learned() > 0).cloned().collect()
-        };
-        let taken = |report: StepReport| {
-            let StepReport { loss, norm, tokens } = report;
-            Taken { loss: Some(loss), norm: Some(norm), tokens, ..Taken::default() }
-        };
-        if self.shards > 1 {
-            let shard = |i| learned(&rows[ranks::cut(rows.len(), i, self.shards)]);
-            let shards: Vec<Vec<Example>> = (0..self.shards).map(shard).collect();
-            return trainer.step_in_shards(self.group, &shards, rate).map(taken);
-        }
-        let examples = learned(rows);
-        let tokens: usize = examples.iter().map(Example::learned).sum();
+        let tokens: usize = rows.iter().flatten().map(Example::learned).sum();
         if tokens == 0 {
             return Err(TrainError::Nothing);
         }
-        let mut sum = 0.0;
-        for part in parts(&examples, self.plan.at_once, self.plan.sequences()) {
-            sum += trainer.gather(part, tokens)?;
-        }
-        let norm = trainer.update(rate)?;
-        Ok(taken(StepReport { loss: (sum / tokens as f64) as f32, norm, tokens }))
+        let (losses, norm) = trainer.step_in_shards(self.shards, rate, |trainer, shard| {
+            let rows = rows[self.shards.rows(rows.len(), shard)].iter().flatten();
+            let learned: Vec<Example> = rows.filter(|e| e.learned() > 0).cloned().collect();
+            let mut sum = 0.0;
+            for part in parts(&learned, self.plan.at_once, self.plan.sequences()) {
+                sum += trainer.gather(part, tokens)?;
+            }
+            Ok([sum])
+        })?;
+        let loss = losses.as_flattened().iter().sum::<f64>() / tokens as f64;
+        Ok(Taken { loss: Some(loss as f32), norm: Some(norm), tokens, ..Taken::default() })
     }
 
     fn tell(&mut self, metric: &Metric, listener: &mut dyn FnMut(Event<'_>)) -> Result<(), RunError> {
@@ -248,7 +238,7 @@ impl<'a> Training<'a> {
         step: u64,
         listener: &mut dyn FnMut(Event<'_>),
     ) -> Result<Option<f64>, RunError> {
-        let group = self.group;
+        let group = self.shards.group;
         let looked = trainer.with_average(group, |trainer| {
             if !group.writes() {
                 return Ok(None);
@@ -277,28 +267,22 @@ impl<'a> Training<'a> {
         if self.validation.is_empty() {
             return Ok(None);
         }
-        let precision = self.run.config.training.precision;
-        let found = match &self.subject.adapter {
-            None => evaluate(self.run.device, &self.subject.graph, trainer, precision, &self.validation)?,
-            // There may be no room for the model a second time.
-            Some(_) => {
-                let mut found = Evaluation::default();
-                for part in parts(&self.validation, self.plan.at_once, self.plan.sequences()) {
-                    found.sum += trainer.losses(part)?;
-                    found.tokens += part.iter().map(Example::learned).sum::<usize>();
-                }
-                found
+        let tokenizer = &self.subject.tokenizer;
+        let predicted = self.validation.iter().flat_map(|e| e.predicted().map(|(i, l)| (e.tokens[i], l)));
+        let (mut sum, mut tokens, mut bytes) = (0.0, 0, 0);
+        for ((token, learned), loss) in predicted.zip(trainer.losses(&self.validation)?) {
+            if learned {
+                sum += f64::from(loss);
+                tokens += 1;
+                let text = tokenizer.token_bytes(token).filter(|_| !tokenizer.is_special(token));
+                bytes += text.map_or(0, <[u8]>::len);
             }
-        };
-        let Some(loss) = found.loss() else { return Ok(None) };
-        let bytes = |token: u32| self.subject.tokenizer.token_bytes(token).map_or(0, <[u8]>::len);
-        let learned = self
-            .validation
-            .iter()
-            .flat_map(|e| e.predicted().filter(|(_, learned)| *learned).map(|(i, _)| e.tokens[i]));
-        let text: usize = learned.filter(|t| !self.subject.tokenizer.is_special(*t)).map(bytes).sum();
-        let bits_per_byte = found.sum / std::f64::consts::LN_2 / text.max(1) as f64;
-        let tokens = found.tokens;
+        }
+        if tokens == 0 {
+            return Ok(None);
+        }
+        let loss = sum / tokens as f64;
+        let bits_per_byte = sum / std::f64::consts::LN_2 / bytes.max(1) as f64;
         self.tell(&Metric::Evaluation { step, loss, bits_per_byte, tokens }, listener)?;
         Ok(Some(loss))
     }
@@ -331,17 +315,17 @@ impl<'a> Training<'a> {
     ) -> Result<(), RunError> {
         let position =
             Position { step, taken: trainer.steps(), norms: trainer.norms(), run: identity.clone() };
-        let path = checkpoint::save_among(self.group, folder, trainer, &position)?;
+        let path = checkpoint::save_among(self.shards.group, folder, trainer, &position)?;
         // The last one is written as the result.
         if self.run.config.checkpoints.model && step < self.plan.steps {
             let (precision, out) = (self.run.config.training.precision, self.run.folder);
-            let write = |trainer: &mut Trainer| match self.group.writes() {
+            let write = |trainer: &mut Trainer| match self.shards.group.writes() {
                 true => export::write_present(self.subject, trainer, precision, out),
                 false => Ok(()),
             };
-            trainer.with_average(self.group, write)??;
+            trainer.with_average(self.shards.group, write)??;
         }
-        if !self.group.writes() {
+        if !self.shards.group.writes() {
             return Ok(());
         }
         checkpoint::tidy(folder, self.run.config.checkpoints.keep)?;

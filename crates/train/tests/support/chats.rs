@@ -3,10 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use autarky_cpu::{Cpu, CpuOptions};
-use autarky_train::config::Config;
+use autarky_train::config::{Config, TrainingConfig};
 use autarky_train::metrics::{Metric, read};
+use autarky_train::ranks::threads::Threads;
+use autarky_train::ranks::{Alone, Ranks};
 use autarky_train::run::{Event, Run, RunError, Summary};
 use serde_json::Value as Json;
 use tempfile::TempDir;
@@ -69,22 +72,43 @@ impl Chats {
         name: &str,
         stop: impl Fn(u64) -> bool,
     ) -> Result<Summary, RunError> {
+        self.run_as(&Alone, config, name, stop)
+    }
+
+    fn run_as(
+        &self,
+        rank: &dyn Ranks,
+        config: &Config,
+        name: &str,
+        stop: impl Fn(u64) -> bool,
+    ) -> Result<Summary, RunError> {
         let device = Cpu::new(CpuOptions { threads: Some(2), ..CpuOptions::default() }).unwrap();
         let flag = AtomicBool::new(false);
         let run = Run { config, folder: &self.path(name), device: &device, stop: &flag };
-        run.go(&mut |event| {
+        run.go_among(rank, &mut |event| {
             if let Event::Metric(Metric::Step { step, .. }) = event {
                 flag.store(stop(*step), Ordering::Relaxed);
             }
         })
     }
 
-    /// What the run wrote down, without times.
+    /// Runs on so many ranks until `stop` says so of a step.
+    fn run_on(&self, ranks: usize, config: &Config, name: &str, stop: Option<u64>) -> Vec<Summary> {
+        thread::scope(|scope| {
+            let run = |rank: Threads| {
+                scope.spawn(move || self.run_as(&rank, config, name, |step| Some(step) == stop).unwrap())
+            };
+            let running: Vec<_> = Threads::new(ranks).into_iter().map(run).collect();
+            running.into_iter().map(|r| r.join().unwrap()).collect()
+        })
+    }
+
+    /// What the run wrote down, without times and what was sent.
     pub(crate) fn metrics(&self, name: &str) -> Vec<Metric> {
         let mut metrics = read(&self.path(name).join("metrics.jsonl")).unwrap();
         for metric in &mut metrics {
-            if let Metric::Step { seconds, .. } = metric {
-                *seconds = 0.0;
+            if let Metric::Step { seconds, sent, .. } = metric {
+                (*seconds, *sent) = (0.0, None);
             }
         }
         metrics
@@ -98,8 +122,29 @@ impl Chats {
             assert!(!summary.finished && summary.steps == stop);
         }
         assert!(self.run(config, "parts", |_| false).unwrap().finished);
-        assert_eq!(self.metrics("parts"), self.metrics("whole"));
+        self.same("parts", "whole");
+    }
+
+    /// Runs to the end on any number of ranks, and with breaks in between: all must come to the same.
+    pub(crate) fn ranks_change_nothing(&self, config: &Config) {
+        let config = &Config {
+            training: TrainingConfig { shards: Some(4), ..config.training.clone() },
+            ..config.clone()
+        };
+        for (ranks, name) in [(1, "one"), (2, "two"), (4, "four")] {
+            self.run_on(ranks, config, name, None);
+            self.same(name, "one");
+        }
+        for (ranks, stop) in [(4, Some(1)), (1, Some(2)), (2, None)] {
+            let done = self.run_on(ranks, config, "changing", stop);
+            assert!(done.iter().all(|summary| summary.finished == stop.is_none()), "{done:?}");
+        }
+        self.same("changing", "one");
+    }
+
+    fn same(&self, one: &str, other: &str) {
+        assert_eq!(self.metrics(one), self.metrics(other));
         let model = |name: &str| fs::read(self.path(name).join("model.gguf")).unwrap();
-        assert!(model("parts") == model("whole"));
+        assert!(model(one) == model(other));
     }
 }
