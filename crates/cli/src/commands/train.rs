@@ -239,6 +239,8 @@ impl View {
                 self.rate = Some(rate);
                 let share =
                     self.peak.filter(|_| plan.unit == Unit::Rows).map(|peak| self.operations * rate / peak);
+                // A peak that was measured while others kept the processors busy is none.
+                let share = share.filter(|share| *share <= 1.0);
                 let share = share.map_or(String::new(), |s| format!(" ({:.0}% of peak)", 100.0 * s));
                 let loss = loss.map_or("none".to_owned(), |l| format!("{l:.4}"));
                 let beside = &self.beside;
@@ -317,7 +319,8 @@ impl View {
                     validation: summary.validation, "models": models})
             ))?;
         } else if summary.finished {
-            if let Some(Sent { ranks, bytes_sent, least_bytes }) = self.sent {
+            let sent = self.sent.filter(|sent| sent.least_bytes > 0.0);
+            if let Some(Sent { ranks, bytes_sent, least_bytes }) = sent {
                 let (megabytes, over) = (bytes_sent / 1e6, bytes_sent / least_bytes);
                 self.say(&format!(
                     "ranks      {ranks}, each sent {megabytes:.3} MB a step: {over:.4} of the least possible"

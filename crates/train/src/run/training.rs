@@ -101,7 +101,7 @@ impl<'a> Training<'a> {
         let mut saved = step;
         while step < plan.steps && !self.stops()? {
             let start = Instant::now();
-            let before = self.shards.group.sent();
+            let before = (self.shards.group.sent(), trainer.steps());
             let rate = schedule.rate(step);
             let taken = match (&mut batches, &mut self.objective) {
                 (Some(batches), _) => self.step(&mut trainer, &batches.step(), rate).map_err(RunError::from),
@@ -129,7 +129,8 @@ impl<'a> Training<'a> {
             let Taken { loss, norm, tokens, .. } = taken;
             let epoch = batches.as_ref().map_or(taken.epoch, Batches::epochs);
             let seconds = start.elapsed().as_secs_f64();
-            let sent = self.shards.group.sent_since(before, plan.parameters)?;
+            let changed = plan.parameters * u64::from(trainer.steps() - before.1);
+            let sent = self.shards.group.sent_since(before.0, changed)?;
             let metric = Metric::Step { step, loss, norm, learning_rate: rate, tokens, epoch, seconds, sent };
             self.tell(&metric, listener)?;
             if let Some(metric) = &taken.metric {
