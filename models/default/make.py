@@ -43,7 +43,8 @@ def dialogues(corpus):
 
 def chat(corpus, data):
     """What the second and third stages read: of the commands every second one for all systems. Every hundredth row is held out. Talk, and
-    what it says of itself, are few beside the rest: they count several times. The third reads some texts again, too."""
+    what it says of itself, are few beside the rest: they count several times. So that it forgets no text, some are there, too: many
+    in the second stage, others and fewer in the third."""
     commands = list(questions(corpus, "instruct_tldr.jsonl", lambda source: source.startswith("tldr:pages/common/")))[::2]
     every = lambda source: "chinese" not in source and not source.startswith(TALK)
     answers = [*questions(corpus, "instruct.jsonl", every), *commands, *dialogues(corpus)]
@@ -52,8 +53,11 @@ def chat(corpus, data):
     talk = list(questions(corpus, "instruct.jsonl", lambda source: source.startswith(TALK)))
     own = [json.loads(line) for line in (HERE / "own.jsonl").read_text().splitlines()]
     write(data / "talk.jsonl", 8 * talk + 16 * own)
-    texts = [(data / f"{name}.txt").read_text()[:4_000_000] for name in ("books", "plays", "reference")]
-    (data / "again.txt").write_text("\n\n".join(texts))
+    parts = {"texts": (("books", 0, 9), ("plays", 0, 3), ("reference", 0, 3)),
+             "few": (("books", 9, 12), ("plays", 3, 4), ("reference", 3, 4))}
+    for part, of in parts.items():
+        texts = [(data / f"{name}.txt").read_text()[first * 1_000_000 : end * 1_000_000] for name, first, end in of]
+        (data / f"{part}.txt").write_text("\n\n".join(texts))
 
 
 def main():
@@ -77,8 +81,8 @@ def main():
     draws = model / "generation_config.json"
     draws.write_text(json.dumps(json.loads(draws.read_text()) | {"temperature": 0.3}))
     run = lambda *command: subprocess.run([autarky, *command, "--force"], check=True)
-    run("convert", model, "-o", work / "settled.gguf")
-    run("quantize", work / "settled.gguf", work / "autarky-default.gguf", "--type", "Q8_0")
+    run("convert", model, "-o", work / "trained.gguf")
+    run("quantize", work / "trained.gguf", work / "autarky-default.gguf", "--type", "Q8_0")
 
 
 main()
