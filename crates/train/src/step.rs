@@ -75,19 +75,6 @@ impl Laid {
         self.bind(with, factors, &mut |step| program.run(step))
     }
 
-    /// The losses of all targets. A program that gathers gradients leaves them as they are.
-    ///
-    /// # Errors
-    /// When the examples do not fit the program.
-    pub(crate) fn losses<'p>(
-        &self,
-        program: &'p mut dyn Program,
-        with: With<'_>,
-    ) -> Result<&'p [f32], RunError> {
-        self.bind(with, &vec![0.0; self.tokens.len()], &mut |step| program.run_outputs(step))?;
-        Ok(&program.output(0)[..self.tokens.len()])
-    }
-
     fn bind(
         &self,
         With { blocks, weights }: With<'_>,
@@ -109,6 +96,29 @@ impl Laid {
         let (tokens, sequences, outputs) = (&self.tokens, &sequences, &outputs);
         run(&Step { tokens, sequences, outputs, inputs: &inputs, weights })
     }
+}
+
+/// The losses of every token that is predicted, one example after another, by a program that takes so many tokens of so many
+/// sequences at a time. One that gathers gradients leaves them as they are.
+///
+/// # Errors
+/// When an example does not fit the program.
+pub(crate) fn losses(
+    program: &mut dyn Program,
+    with: With<'_>,
+    examples: &[Example],
+    (tokens, sequences): (usize, usize),
+) -> Result<Vec<f32>, RunError> {
+    let mut losses = Vec::with_capacity(examples.iter().map(Example::read).sum());
+    for part in parts(examples, tokens, sequences) {
+        let laid = Laid::new(part);
+        let count = laid.learned.len();
+        if count > 0 {
+            laid.bind(with, &vec![0.0; count], &mut |step| program.run_outputs(step))?;
+            losses.extend_from_slice(&program.output(0)[..count]);
+        }
+    }
+    Ok(losses)
 }
 
 /// A program that takes so many tokens of so many sequences at a time, with weights in a precision, and the blocks of its

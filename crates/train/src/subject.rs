@@ -94,6 +94,13 @@ enum Begin {
 #[derive(Clone)]
 struct Opened(Arc<Model>);
 
+impl Opened {
+    /// The bytes of its weights as they are stored.
+    fn bytes(&self) -> u64 {
+        self.0.dtypes().iter().map(|t| t.bytes).sum()
+    }
+}
+
 impl Weights for Opened {
     fn get(&self, name: &str) -> Result<Tensor<'_>, WeightError> {
         self.0.weights().get(name)
@@ -225,9 +232,7 @@ impl Subject {
         let (all, trained) = (self.graph.parameters(), self.trained());
         let frozen = match &self.weights {
             // Their own types forward, BF16 back.
-            Begin::Opened(model) if self.adapter.is_some() => {
-                model.0.dtypes().iter().map(|t| t.bytes).sum::<u64>() + 2 * (all - trained)
-            }
+            Begin::Opened(model) if self.adapter.is_some() => model.bytes() + 2 * (all - trained),
             _ => 2 * packed * (all - trained),
         };
         let kept = if averaged { 20 } else { 16 };
@@ -238,9 +243,7 @@ impl Subject {
     pub(crate) fn weight_bytes(&self, precision: Precision) -> u64 {
         let packed = precision.bytes() * self.graph.parameters();
         match &self.weights {
-            Begin::Opened(model) if self.adapter.is_some() => {
-                packed.min(model.0.dtypes().iter().map(|t| t.bytes).sum())
-            }
+            Begin::Opened(model) if self.adapter.is_some() => packed.min(model.bytes()),
             _ => packed,
         }
     }

@@ -20,7 +20,7 @@ use crate::optimizer::Optimizer;
 use crate::parallel::sum_of_squares;
 use crate::ranks::{RanksError, Share};
 use crate::spikes::Norms;
-use crate::step::{Laid, With, compile, parts};
+use crate::step::{Laid, With, compile, losses, parts};
 
 /// Why a model cannot be trained, or not on this.
 #[derive(Debug, Error)]
@@ -427,11 +427,13 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::gather`].
     pub fn gather_weighted(&mut self, examples: &[Example], factors: &[f32]) -> Result<Vec<f32>, TrainError> {
-        let result = self.add_weighted(examples, factors);
-        if result.is_err() {
-            self.discard();
+        let (mut losses, mut rest) = (Vec::with_capacity(factors.len()), factors);
+        for part in parts(examples, self.options.tokens, self.options.sequences) {
+            let factors;
+            (factors, rest) = rest.split_at(part.iter().map(Example::read).sum());
+            losses.extend(self.add_weighted(part, factors).inspect_err(|_| self.discard())?);
         }
-        result
+        Ok(losses)
     }
 
     fn add_weighted(&mut self, examples: &[Example], factors: &[f32]) -> Result<Vec<f32>, TrainError> {
@@ -451,15 +453,8 @@ impl Trainer {
     /// # Errors
     /// When an example does not fit the options.
     pub fn losses(&mut self, examples: &[Example]) -> Result<Vec<f32>, TrainError> {
-        let mut losses = Vec::with_capacity(examples.iter().map(Example::read).sum());
-        for part in parts(examples, self.options.tokens, self.options.sequences) {
-            let laid = Laid::new(part);
-            if !laid.learned.is_empty() {
-                let add = |found: &[f32]| losses.extend_from_slice(found);
-                self.run(|program, with| laid.losses(program, with).map(add))?;
-            }
-        }
-        Ok(losses)
+        let size = (self.options.tokens, self.options.sequences);
+        Ok(self.run(|program, with| losses(program, with, examples, size))?)
     }
 
     /// Forgets the gradients that were gathered.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
 use super::config::PreferenceConfig;
-use super::{Objective, Order, Place, Taken, factors, gather, total};
+use super::{Objective, Order, Place, Taken, factors, total};
 use crate::metrics::Metric;
 use crate::ranks::Group;
 use crate::run::RunError;
@@ -212,7 +212,7 @@ impl Objective for Dpo {
                 let factor = if i % 2 == 0 { factor } else { -factor } as f32;
                 all.extend(example.predicted().map(|(_, learned)| if learned { factor } else { 0.0 }));
             }
-            gather(trainer, place.plan, &examples, &all)?;
+            trainer.gather_weighted(&examples, &all)?;
             let [loss, right, margin] = sums(&pairs);
             Ok([loss, right, margin, examples.iter().map(Example::learned).sum::<usize>() as f64])
         })?;

@@ -11,11 +11,11 @@ use super::config::GrpoConfig;
 use super::draw::{self, Drawing};
 use super::factors::{Surrogate, advantages};
 use super::prompts::Prompt;
-use super::{Objective, Order, Place, Taken, gather, total};
+use super::{Objective, Order, Place, Taken, total};
 use crate::metrics::Metric;
 use crate::reward::{Answered, Rewards};
 use crate::run::RunError;
-use crate::step::{Laid, With, compile, parts};
+use crate::step::{With, compile, losses};
 use crate::subject::Subject;
 use crate::trainer::{Example, Precision, TrainError, Trainer};
 
@@ -45,12 +45,8 @@ impl Grpo {
     /// The log probabilities of all tokens of examples but the first of each, under the reference.
     fn reference(&mut self, place: &Place<'_>, examples: &[Example]) -> Result<Option<Vec<f32>>, TrainError> {
         let Some((program, blocks)) = &mut self.reference else { return Ok(None) };
-        let mut all = Vec::new();
-        for part in parts(examples, place.plan.at_once, place.plan.sequences()) {
-            let with = With { blocks, weights: &[] };
-            all.extend_from_slice(Laid::new(part).losses(&mut **program, with)?);
-        }
-        Ok(Some(all))
+        let size = (place.plan.at_once, place.plan.sequences());
+        Ok(Some(losses(&mut **program, With { blocks, weights: &[] }, examples, size)?))
     }
 }
 
@@ -63,10 +59,7 @@ pub(super) fn memory(config: &GrpoConfig, subject: &Subject, precision: Precisio
 struct Judged {
     answers: Vec<Vec<u32>>,
     rewards: Vec<f64>,
-    /// Tokens of all answers.
-    tokens: usize,
-    /// Answers that ended by themselves.
-    ended: usize,
+    tally: Tally,
 }
 
 fn judged(
@@ -90,9 +83,15 @@ fn judged(
         })
         .collect();
     let rewards = rewards.judge(&answered)?;
-    let tokens = answers.iter().map(Vec::len).sum();
+    let tokens: usize = answers.iter().map(Vec::len).sum();
     let ended = answers.iter().filter(|a| a.last().is_some_and(|&t| tokenizer.is_eog(t))).count();
-    Ok(Judged { answers, rewards, tokens, ended })
+    let tally = Tally {
+        sums: [rewards.iter().sum(), answers.len() as f64, tokens as f64, ended as f64],
+        equal: 0.0,
+        highest: rewards.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+        lowest: rewards.iter().copied().fold(f64::INFINITY, f64::min),
+    };
+    Ok(Judged { answers, rewards, tally })
 }
 
 impl Judged {
@@ -101,13 +100,6 @@ impl Judged {
         let groups = self.rewards.chunks(config.answers);
         let all = groups.map(|rewards| advantages(rewards, config.divide_by_deviation));
         all.map(|all| Some(all).filter(|all| all.iter().any(|a| *a != 0.0))).collect()
-    }
-
-    fn tally(&self) -> Tally {
-        let sums =
-            [self.rewards.iter().sum(), self.answers.len() as f64, self.tokens as f64, self.ended as f64];
-        let most = |sign: f64| self.rewards.iter().map(|r| sign * r).fold(f64::NEG_INFINITY, f64::max);
-        Tally { sums, equal: 0.0, highest: most(1.0), lowest: -most(-1.0) }
     }
 }
 
@@ -211,7 +203,7 @@ impl Objective for Grpo {
             };
             let asked: Vec<&Prompt> = chosen[rows].iter().map(|&i| &self.prompts[i]).collect();
             let found = judged(place, trainer, &asked, &mut self.rewards, drawing)?;
-            let mut tally = found.tally();
+            let mut tally = found.tally;
             let mut shard = Drawn::default();
             let groups = asked.iter().zip(found.answers.chunks(each)).zip(found.advantages(&self.config));
             for ((prompt, answers), advantages) in groups {
@@ -271,9 +263,8 @@ impl Objective for Grpo {
         }
         let drawing = Drawing { each: 1, most, temperature: 0.0, seed: 0, first: 0 };
         let found = judged(place, trainer, &asked, &mut self.rewards, drawing)?;
-        let tally = found.tally();
-        let [rewards, answers, ..] = tally.sums;
-        Ok(Some((rewards / answers, tally.metric(step, true))))
+        let [rewards, answers, ..] = found.tally.sums;
+        Ok(Some((rewards / answers, found.tally.metric(step, true))))
     }
 }
 
@@ -317,7 +308,7 @@ impl Grpo {
                     _ => trainer.losses(&drawn.examples)?,
                 };
                 let (factors, said) = drawn.factors(surrogate, &now, of);
-                gather(trainer, place.plan, &drawn.examples, &factors)?;
+                trainer.gather_weighted(&drawn.examples, &factors)?;
                 Ok(said)
             })?;
             let [loss, clipped, divergence, tokens] = total(&said);

@@ -23,9 +23,8 @@ use crate::metrics::Metric;
 use crate::plan::RunPlan;
 use crate::ranks::Shards;
 use crate::run::RunError;
-use crate::step::parts;
 use crate::subject::Subject;
-use crate::trainer::{Example, TrainError, Trainer};
+use crate::trainer::Trainer;
 
 pub(crate) use begin::go;
 
@@ -77,22 +76,6 @@ pub(crate) trait Objective {
         trainer: &mut Trainer,
         step: u64,
     ) -> Result<Option<(f64, Metric)>, RunError>;
-}
-
-/// Adds the gradients of Σ factor · loss.
-fn gather(
-    trainer: &mut Trainer,
-    plan: &RunPlan,
-    examples: &[Example],
-    factors: &[f32],
-) -> Result<(), TrainError> {
-    let mut rest = factors;
-    for part in parts(examples, plan.at_once, plan.sequences()) {
-        let factors;
-        (factors, rest) = rest.split_at(part.iter().map(Example::read).sum());
-        trainer.gather_weighted(part, factors)?;
-    }
-    Ok(())
 }
 
 /// The sums of what was said of every shard.
