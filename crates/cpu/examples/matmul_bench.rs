@@ -77,7 +77,7 @@ fn main() {
                         let ops = 2.0 * (n * k * m) as f64 / seconds;
                         let bytes = weights[0].bytes() as f64 / seconds;
                         let peak = match ActivationKind::for_weight(dtype, isa, true) {
-                            ActivationKind::Int8 => int8,
+                            ActivationKind::Int8 | ActivationKind::Int8Rows(_) => int8,
                             ActivationKind::F32 => f32,
                             ActivationKind::Bf16 => bf16,
                         };

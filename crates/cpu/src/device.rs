@@ -83,6 +83,7 @@ impl Device for Cpu {
             dtypes: DType::ALL.to_vec(),
             activations: Activations::Int8 { group: GROUP },
             bf16_products: self.settings.bf16_tiles,
+            int8_training: self.isa().has_int8_training(),
             instruction_set: self.isa().name().to_owned(),
             largest_allocation: isize::MAX as u64,
         }

@@ -63,6 +63,11 @@ impl Isa {
         }
     }
 
+    /// Whether it is worth training with 8-bit integers on this machine: tiles of BF16 numbers are faster still.
+    pub fn has_int8_training(self) -> bool {
+        self == Isa::Avx512
+    }
+
     /// The name that flags take: `scalar`, `avx2`, `avx512`, `amx` or `neon`.
     pub const fn name(self) -> &'static str {
         match self {

@@ -80,6 +80,12 @@ pub trait Weights {
 
     /// Says that the weight called `name` was copied and that its pages need not stay resident.
     fn release(&self, _name: &str) {}
+
+    /// Whether products with the weight called `name`, which is trained, may round it and what they multiply it by to 8-bit
+    /// integers, where [`Abilities::int8_training`] has them.
+    fn in_int8(&self, _name: &str) -> bool {
+        false
+    }
 }
 
 impl<W: Weights + ?Sized> Weights for &W {
@@ -89,6 +95,10 @@ impl<W: Weights + ?Sized> Weights for &W {
 
     fn release(&self, name: &str) {
         (**self).release(name);
+    }
+
+    fn in_int8(&self, name: &str) -> bool {
+        (**self).in_int8(name)
     }
 }
 
@@ -116,6 +126,8 @@ pub struct Abilities {
     pub activations: Activations,
     /// Whether products with BF16 weights round activations to bf16 (8 significant bits).
     pub bf16_products: bool,
+    /// Whether weights can be trained with products of 8-bit integers.
+    pub int8_training: bool,
     /// What it computes with, such as `avx512-vnni`.
     pub instruction_set: String,
     /// The largest single allocation in bytes.

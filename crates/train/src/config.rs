@@ -258,7 +258,7 @@ impl OptimizerConfig {
 
     /// As Muon takes it, where it is asked for.
     pub fn muon(&self, precision: Precision) -> Option<MuonOptions> {
-        let bf16 = precision == Precision::Bf16;
+        let bf16 = precision != Precision::F32;
         let options = MuonOptions { momentum: self.momentum, weight_decay: self.weight_decay, bf16 };
         (self.method == Method::Muon).then_some(options)
     }
@@ -379,6 +379,12 @@ impl Config {
                 return value(
                     "adapter",
                     "it is for a model that there is (model.from): a new one is trained itself",
+                );
+            }
+            if t.precision == Precision::Int8 {
+                return value(
+                    "training.precision",
+                    "\"int8\" is for weights that are trained, and beside an adapter those are few: leave it out",
                 );
             }
             if !(1..=1024).contains(&adapter.rank) {

@@ -175,7 +175,7 @@ fn model(
 ) -> Result<Vec<PathBuf>, ExportError> {
     let numbers = match precision {
         Precision::F32 => Numbers::F32,
-        Precision::Bf16 => Numbers::Bf16,
+        Precision::Bf16 | Precision::Int8 => Numbers::Bf16,
     };
     let mut written = Vec::new();
     if let Some(object) = &subject.object {
@@ -199,7 +199,7 @@ fn gguf(
 ) -> Result<PathBuf, ExportError> {
     let dtype = match precision {
         Precision::F32 => DType::F32,
-        Precision::Bf16 => DType::BF16,
+        Precision::Bf16 | Precision::Int8 => DType::BF16,
     };
     let path = folder.join("model.gguf");
     let mut metadata = Metadata::new();

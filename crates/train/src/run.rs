@@ -212,6 +212,7 @@ impl Run<'_> {
     ) -> Result<Summary, RunError> {
         let group = Group::new(ranks);
         self.config.check()?;
+        self.config.training.precision.check(self.device)?;
         let begun = checkpoint::latest_run(&self.folder.join("checkpoints"))?;
         let count = ranks::shards(self.config, begun.as_ref(), group.size())?;
         let shards = Shards { group: &group, count };

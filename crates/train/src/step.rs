@@ -135,18 +135,22 @@ pub(crate) fn compile(
 ) -> Result<(Box<dyn Program>, Vec<u32>), CompileError> {
     let blocks = tokens.div_ceil(BLOCK) + sequences;
     let limits = Limits { tokens, sequences, outputs: tokens, blocks, cache: CacheDType::F32 };
-    let rounded = AsBf16(weights);
-    let compiled: &dyn Weights = if precision == Precision::Bf16 { &rounded } else { weights };
+    let rounded = AsBf16 { weights, int8: precision == Precision::Int8 };
+    let compiled: &dyn Weights = if precision == Precision::F32 { weights } else { &rounded };
     let program = device.compile(graph, compiled, limits)?;
     Ok((program, (0..blocks as u32).collect()))
 }
 
 /// Weights whose matrices are BF16.
-pub(crate) struct AsBf16<'a>(pub(crate) &'a dyn Weights);
+pub(crate) struct AsBf16<'a> {
+    pub(crate) weights: &'a dyn Weights,
+    /// Whether products may take 8-bit integers.
+    pub(crate) int8: bool,
+}
 
 impl Weights for AsBf16<'_> {
     fn get(&self, name: &str) -> Result<Tensor<'_>, WeightError> {
-        let tensor = self.0.get(name)?;
+        let tensor = self.weights.get(name)?;
         if tensor.shape.len() < 2 || !tensor.dtype.is_float() || tensor.dtype == DType::BF16 {
             return Ok(tensor);
         }
@@ -156,7 +160,11 @@ impl Weights for AsBf16<'_> {
     }
 
     fn release(&self, name: &str) {
-        self.0.release(name);
+        self.weights.release(name);
+    }
+
+    fn in_int8(&self, _name: &str) -> bool {
+        self.int8
     }
 }
 

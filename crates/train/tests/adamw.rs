@@ -20,6 +20,15 @@ fn trainer(name: &str, sequences: usize) -> (Trainer, Vec<u32>) {
     trainer_on(&Reference, name, sequences, Precision::F32)
 }
 
+/// What a device trains in.
+fn precisions(device: &dyn Device) -> Vec<Precision> {
+    let mut all = vec![Precision::F32, Precision::Bf16];
+    if device.abilities().int8_training {
+        all.push(Precision::Int8);
+    }
+    all
+}
+
 fn trainer_on(
     device: &dyn Device,
     name: &str,
@@ -109,8 +118,8 @@ fn the_average_is_that_of_the_weights_after_every_applied_step() {
 
 #[test]
 fn threads_change_no_bit() {
-    for (name, precision) in
-        [("llama", Precision::F32), ("llama", Precision::Bf16), ("mixtral", Precision::Bf16)]
+    let all = precisions(&cpu(Isa::detect(), 1));
+    for (name, precision) in ["llama", "mixtral"].iter().flat_map(|name| all.iter().map(move |p| (*name, *p)))
     {
         let losses = |threads: usize| {
             let (mut trainer, tokens) = trainer_on(&cpu(Isa::detect(), threads), name, 1, precision);
@@ -123,20 +132,72 @@ fn threads_change_no_bit() {
 }
 
 #[test]
-fn products_of_bf16_numbers_train_as_well() {
+fn products_of_rounded_numbers_train_as_well() {
     for (device, run) in devices() {
         for name in ["llama", "qwen3", "mixtral", "deepseek_v3"] {
-            let mut trainers = [Precision::F32, Precision::Bf16].map(|p| trainer_on(&*run, name, 1, p));
+            let all = precisions(&*run);
+            let mut trainers: Vec<_> = all.iter().map(|p| trainer_on(&*run, name, 1, *p)).collect();
             for step in 0..10 {
-                let losses = trainers.each_mut().map(|(t, tokens)| t.step(&[&*tokens], 3e-3).unwrap().loss);
-                let [exact, rounded] = losses;
-                // Rounding can send a token to other experts.
-                assert!(
-                    (exact - rounded).abs() < 0.1 * exact,
-                    "{name} on {device}, step {step}: {exact} in F32, {rounded} in BF16"
-                );
+                let mut losses =
+                    trainers.iter_mut().map(|(t, tokens)| t.step(&[&*tokens], 3e-3).unwrap().loss);
+                let exact = losses.next().unwrap();
+                for (rounded, precision) in losses.zip(&all[1..]) {
+                    // Rounding can send a token to other experts.
+                    assert!(
+                        (exact - rounded).abs() < 0.1 * exact,
+                        "{name} on {device}, step {step}: {exact} in F32, {rounded} in {precision:?}"
+                    );
+                }
             }
         }
+    }
+}
+
+/// A program that takes many tokens computes a loss in windows of rows, of which a short step leaves most empty.
+#[test]
+fn a_step_may_be_far_shorter_than_the_largest() {
+    let folder = checkpoint("llama");
+    let model = Model::open(&folder).unwrap();
+    let tokens = input(&folder);
+    let device = cpu(Isa::detect(), 2);
+    for precision in precisions(&device) {
+        let losses = [tokens.len(), 2000].map(|most| {
+            let options = TrainerOptions {
+                sequences: 1,
+                tokens: most,
+                adamw: AdamWOptions::default(),
+                muon: None,
+                largest_norm: None,
+                largest_jump: None,
+                precision,
+                recompute: false,
+                ema: None,
+            };
+            let mut trainer = Trainer::new(&device, model.graph(), model.weights(), options).unwrap();
+            [0; 3].map(|_| trainer.step(&[&tokens], 3e-3).unwrap().loss.to_bits())
+        });
+        assert_eq!(losses[0], losses[1], "{precision:?}");
+    }
+}
+
+#[test]
+fn bytes_are_refused_where_nothing_multiplies_them() {
+    let folder = checkpoint("llama");
+    let model = Model::open(&folder).unwrap();
+    let options = TrainerOptions {
+        sequences: 1,
+        tokens: 8,
+        adamw: AdamWOptions::default(),
+        muon: None,
+        largest_norm: None,
+        largest_jump: None,
+        precision: Precision::Int8,
+        recompute: false,
+        ema: None,
+    };
+    for device in [&Reference as &dyn Device, &cpu(Isa::Scalar, 1)] {
+        let error = Trainer::new(device, model.graph(), model.weights(), options).err().unwrap();
+        assert!(error.to_string().contains("the kernels here are scalar: use \"bf16\""), "{error}");
     }
 }
 

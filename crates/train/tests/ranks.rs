@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use autarky_cpu::{Cpu, CpuOptions};
+use autarky_graph::Device;
 use autarky_train::checkpoint;
 use autarky_train::config::Config;
 use autarky_train::metrics::{Metric, Sent, read};
@@ -123,11 +124,15 @@ impl Place {
 #[test]
 fn ranks_change_no_bit() {
     let place = Place::new();
-    for (training, optimizer) in [
+    let mut all = vec![
         ("shards = 4", "ema = 0.7"),
         ("shards = 4\nprecision = 'f32'", ""),
         ("shards = 4", "method = 'muon'\nema = 0.9"),
-    ] {
+    ];
+    if Cpu::new(CpuOptions::default()).unwrap().abilities().int8_training {
+        all.push(("shards = 4\nprecision = 'int8'", ""));
+    }
+    for (training, optimizer) in all {
         let more = format!("[optimizer]\nlearning-rate = 0.01\n{optimizer}\n");
         let config = place.config(training, &more);
         for (size, name) in [(1, "one"), (2, "two"), (4, "four")] {

@@ -24,7 +24,7 @@ pub(crate) use plan::{
 pub(crate) use sampling::{SamplingArgs, SpeculateName};
 pub(crate) use search::{ByName, FitArgs, ServeArgs, TrainArgs, format};
 pub(crate) use serve::{KeysArgs, KeysCommand, KeysCreateArgs, LogName, NamedAdapter, ServerArgs};
-pub(crate) use train::TrainingArgs;
+pub(crate) use train::{PrecisionName, TrainingArgs};
 
 use crate::builtin::DEFAULT;
 use crate::commands::Mix;
@@ -274,14 +274,18 @@ pub(crate) struct BenchArgs {
     #[arg(long)]
     pub(crate) no_peak: bool,
 
-    /// Time steps of training instead, with made-up weights and tokens: AdamW, BF16 products with 32-bit sums. MODEL is
-    /// then 15m or 110m (Llamas of as many parameters), or a config.json for --sequences of --prompt tokens
+    /// Time steps of training instead, with made-up weights and tokens, and AdamW. MODEL is then 15m or 110m (Llamas of as
+    /// many parameters), or a config.json for --sequences of --prompt tokens
     #[arg(long, conflicts_with_all = ["generate", "depth", "chunk", "kv", "turns"])]
     pub(crate) train: bool,
 
     /// Compute activations again for the derivatives, and keep few of them: less memory, more time
     #[arg(long, requires = "train")]
     pub(crate) recompute: bool,
+
+    /// What products of training are computed in [default: bf16]
+    #[arg(long, value_name = "TYPE", requires = "train")]
+    pub(crate) precision: Option<PrecisionName>,
 
     /// Say where the time of a step goes
     #[arg(long, requires = "train")]

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use autarky_train::Precision;
 use autarky_train::config::{AdapterConfig, Config};
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::DeviceArgs;
 
@@ -91,6 +92,10 @@ pub(crate) struct TrainingArgs {
     #[arg(long, value_name = "RATE")]
     pub(crate) learning_rate: Option<f32>,
 
+    /// What products are computed in [default: bf16]
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) precision: Option<PrecisionName>,
+
     /// Compute activations again for the derivatives, and keep few of them: less memory, more time
     #[arg(long)]
     pub(crate) recompute: bool,
@@ -113,6 +118,27 @@ pub(crate) struct TrainingArgs {
     /// Print what happens as JSON Lines
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What products of training are computed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PrecisionName {
+    /// BF16 numbers, with 32-bit sums
+    Bf16,
+    /// 8-bit integers with scales: a third less time a step on processors that have AVX-512 and no matrix units
+    Int8,
+    /// 32-bit floats
+    F32,
+}
+
+impl From<PrecisionName> for Precision {
+    fn from(name: PrecisionName) -> Precision {
+        match name {
+            PrecisionName::Bf16 => Precision::Bf16,
+            PrecisionName::Int8 => Precision::Int8,
+            PrecisionName::F32 => Precision::F32,
+        }
+    }
 }
 
 impl TrainingArgs {
@@ -149,6 +175,9 @@ impl TrainingArgs {
         put(&mut training.epochs, &self.epochs);
         put(&mut config.optimizer.learning_rate, &self.learning_rate);
         config.training.recompute |= self.recompute;
+        if let Some(precision) = self.precision {
+            config.training.precision = precision.into();
+        }
         for (to, from) in
             [(&mut config.data.train, &self.data), (&mut config.data.validation, &self.validation)]
         {

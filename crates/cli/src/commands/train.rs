@@ -69,6 +69,7 @@ fn train(args: &TrainingArgs, joined: Option<&OverMpi>) -> Result<()> {
         let own = match config.training.precision {
             Precision::Bf16 => peak::bf16_flops(isa, &pool),
             Precision::F32 => peak::f32_flops(isa, &pool),
+            Precision::Int8 => peak::int8_ops(isa, &pool),
         };
         own * ranks.size() as f64
     });
@@ -157,6 +158,7 @@ impl View {
         let precision = match config.training.precision {
             Precision::Bf16 => "BF16",
             Precision::F32 => "F32",
+            Precision::Int8 => "INT8",
         };
         let sizes = &subject.sizes;
         // Two operations a parameter forward and two back; two more for the gradients of those that are trained.

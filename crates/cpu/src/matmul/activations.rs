@@ -14,7 +14,7 @@
 //! The order in memory is chunk by chunk of 256 elements, and within a chunk row by row: a kernel that runs a chunk of
 //! weights over many rows reads them in sequence, whatever power of two the length of a row is.
 
-use super::format::{CHUNK, CHUNK_GROUPS, GROUP};
+use super::format::{CHUNK, CHUNK_GROUPS, GROUP, STRIPE};
 use super::memory::AlignedBytes;
 use crate::isa::Isa;
 use autarky_quant::DType;
@@ -28,6 +28,19 @@ pub enum ActivationKind {
     F32,
     /// Rounded to BF16: for BF16 weights, where the processor multiplies BF16 numbers and that is asked for.
     Bf16,
+    /// 8-bit integers with a scale for each row of a stripe of columns: what training multiplies weights by that it rounds
+    /// likewise (`int8.rs`).
+    Int8Rows(Rounding),
+}
+
+/// How numbers become integers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rounding {
+    /// To the nearest, ties to even.
+    Nearest,
+    /// Up or down by a chance that makes the mean right: what is small beside its neighbours is not lost in sums of many
+    /// (Gupta et al. 2015, arXiv:1502.02551). The chance is drawn from the number and its place.
+    Dithered,
 }
 
 impl ActivationKind {
@@ -87,6 +100,7 @@ impl ActivationShape {
             ActivationKind::Int8 => chunk_rows * (CHUNK + 7 * NUMBERS) + SLACK + SUMS_SLACK + self.rows * 4,
             ActivationKind::F32 => chunk_rows * CHUNK * 4,
             ActivationKind::Bf16 => chunk_rows * CHUNK * 2 + 2 * SLACK,
+            ActivationKind::Int8Rows(_) => chunk_rows * CHUNK + 8 * self.cols.div_ceil(STRIPE) * self.rows,
         }
     }
 
@@ -184,6 +198,23 @@ impl Activations {
         self.base.cast::<u16>().wrapping_add(self.at(chunk, row) * CHUNK)
     }
 
+    /// 256 codes of a row of [`ActivationKind::Int8Rows`]; the next row's follow.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // read by the kernels
+    pub(crate) fn int8s(&self, chunk: usize, row: usize) -> *mut i8 {
+        debug_assert!(matches!(self.shape.kind, ActivationKind::Int8Rows(_)));
+        self.base.cast::<i8>().wrapping_add(self.at(chunk, row) * CHUNK)
+    }
+
+    /// What the codes of a row of a stripe of columns are multiplied by, and −128 times their sum; the next row's follow.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // read by the kernels
+    pub(crate) fn int8_scale(&self, stripe: usize, row: usize) -> (*mut f32, *mut i32) {
+        debug_assert!(matches!(self.shape.kind, ActivationKind::Int8Rows(_)));
+        let (rows, stripes) = (self.shape.rows, self.shape.cols.div_ceil(STRIPE));
+        let scales = self.base.wrapping_add(self.shape.chunks() * rows * CHUNK).cast::<f32>();
+        let at = stripe * rows + row;
+        (scales.wrapping_add(at), scales.wrapping_add(stripes * rows + at).cast())
+    }
+
     /// Copies row `from` of `source` to row `to` of `self`: how tokens are gathered for an expert without being
     /// rounded again.
     ///
@@ -206,6 +237,9 @@ impl Activations {
                 match mine.kind {
                     ActivationKind::F32 => source.floats(chunk, from).copy_to(self.floats(chunk, to), CHUNK),
                     ActivationKind::Bf16 => source.bf16s(chunk, from).copy_to(self.bf16s(chunk, to), CHUNK),
+                    ActivationKind::Int8Rows(_) => {
+                        unreachable!("what experts read is not rounded so")
+                    }
                     ActivationKind::Int8 => {
                         const N: usize = CHUNK_GROUPS;
                         source.codes(chunk, from).copy_to(self.codes(chunk, to), CHUNK);

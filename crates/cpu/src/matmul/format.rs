@@ -6,6 +6,11 @@ use autarky_quant::{DType, Levels};
 pub const PANEL_ROWS: usize = 16;
 /// Elements of a row in one chunk: a super-block of the K types.
 pub const CHUNK: usize = 256;
+/// Elements of a row that training's products run through at a time, a stripe: a hundred rows and a few panels of them stay in
+/// the second-level cache.
+pub(crate) const STRIPE: usize = 8 * CHUNK;
+/// Bytes of a word of four bytes of each row of a panel.
+pub(crate) const WORDS: usize = 4 * PANEL_ROWS;
 /// Elements of a row in one group: they share a scale of the activations.
 pub const GROUP: usize = 32;
 /// Groups of a full chunk.

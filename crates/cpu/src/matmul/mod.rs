@@ -42,12 +42,15 @@
 //! | `avx2.rs` | AVX2, FMA, F16C |
 //! | `avx512.rs` | AVX-512 with VNNI |
 //! | `bf16.rs`, `bf16/`, `paired.rs` | AVX-512 with BF16, for training |
+//! | `int8.rs`, `int8/` | 8-bit integers with scales on AVX-512 with VNNI, for training |
+//! | `words.rs` | the loops of both |
 //! | `amx/` | AMX tiles |
 //! | `neon.rs` | AArch64 |
 
 pub mod activations;
 mod float;
 mod format;
+mod int8;
 mod integer;
 mod lanes;
 mod memory;
@@ -69,9 +72,13 @@ mod bf16;
 mod neon;
 #[cfg(test)]
 mod tests;
+#[cfg(target_arch = "x86_64")]
+mod words;
 
-pub use activations::{ActivationBuffer, ActivationKind, ActivationShape, Activations};
+pub use activations::{ActivationBuffer, ActivationKind, ActivationShape, Activations, Rounding};
+pub(crate) use format::STRIPE;
 pub use format::{CHUNK, GROUP, PANEL_ROWS};
+pub(crate) use int8::{ColumnSource, Int8Panels, Quads};
 pub use memory::LINE;
 pub(crate) use packed::Blocks;
 pub use packed::{PackError, PackedWeight};
@@ -255,6 +262,7 @@ pub unsafe fn quantize_row(isa: Isa, x: &[f32], out: &Activations, row: usize) {
             ActivationKind::Int8 if isa == Isa::Scalar => quantize_row_portable(x, out, row),
             ActivationKind::Int8 => (Kernels::of(isa).quantize_row)(x, out, row),
             ActivationKind::F32 | ActivationKind::Bf16 => (Kernels::of(isa).convert_row)(x, out, row),
+            ActivationKind::Int8Rows(rounding) => int8::write_row(rounding, x, out, row),
         }
     }
 }
@@ -288,6 +296,7 @@ pub unsafe fn matmul(
         ActivationKind::Bf16 => {
             weight.dtype() == autarky_quant::DType::BF16 && (isa == Isa::Amx || isa.has_bf16_products())
         }
+        ActivationKind::Int8Rows(_) => false,
     };
     assert!(fits, "{weight:?} with {shape:?} on {isa}");
     if rows.is_empty() || panels.is_empty() {

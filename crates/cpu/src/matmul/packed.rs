@@ -29,6 +29,7 @@
 mod panel;
 
 use super::format::{CHUNK, GROUP, PANEL_ROWS, Spec, chunk_bytes, float_len};
+use super::int8::Int8Panels;
 use super::memory::{AlignedBytes, LINE, WeightBytes};
 use super::unpack::{code_at, f16_at, scale_at};
 use crate::isa::Isa;
@@ -316,6 +317,38 @@ impl Blocks {
             pack_numbers(dtype, shape, source, panel, out);
         }
         weight
+    }
+}
+
+impl Blocks {
+    /// As [`Blocks::pack`], rounded to 8-bit integers.
+    ///
+    /// # Panics
+    /// As there.
+    ///
+    /// # Safety
+    /// The processor has such products of 8-bit integers, and nothing else uses this thread's memory while the result is used.
+    pub(crate) unsafe fn pack_int8(
+        &self,
+        thread: usize,
+        (rows, cols): (usize, usize),
+        numbers: (&[f32], bool),
+        panels: Range<usize>,
+    ) -> Int8Panels {
+        let panel_bytes = Int8Panels::panel_bytes(cols).expect("a matrix that is there");
+        let bytes = panel_bytes * panels.len();
+        assert!(
+            bytes <= self.each && (thread + 1) * self.each <= self.region.len(),
+            "{bytes} of {}",
+            self.each
+        );
+        // SAFETY: the part has as many bytes, which are this thread's. Where the matrix would begin only counts.
+        unsafe {
+            let start = self.region.as_mut_ptr().add(thread * self.each);
+            let whole = Int8Panels::new(start.wrapping_sub(panels.start * panel_bytes), (rows, cols));
+            whole.pack(numbers, panels.clone());
+            whole.part(panels)
+        }
     }
 }
 

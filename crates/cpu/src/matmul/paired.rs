@@ -3,10 +3,7 @@
 use std::ops::Range;
 
 use super::Activations;
-use super::format::{CHUNK, PANEL_ROWS};
-
-/// Bytes of a pair of rows of a panel.
-pub(super) const PAIR: usize = 4 * PANEL_ROWS;
+use super::format::{CHUNK, PANEL_ROWS, WORDS};
 
 /// A matrix in BF16, pairs of rows together: panel by panel of 16 columns, and in each of them for every pair of rows
 /// both numbers of every column. So it can be the left and the right operand of a product that sums over rows.
@@ -20,7 +17,7 @@ pub(crate) struct Paired {
 impl Paired {
     /// Bytes of a matrix; `None` when that overflows.
     pub(crate) fn bytes(rows: usize, cols: usize) -> Option<usize> {
-        rows.div_ceil(2).checked_mul(PAIR)?.checked_mul(cols.div_ceil(PANEL_ROWS))
+        rows.div_ceil(2).checked_mul(WORDS)?.checked_mul(cols.div_ceil(PANEL_ROWS))
     }
 
     /// A view of memory.
@@ -33,7 +30,7 @@ impl Paired {
 
     /// Bytes from one panel to the next.
     pub(crate) fn panel_stride(&self) -> usize {
-        self.pairs() * PAIR
+        self.pairs() * WORDS
     }
 
     /// Panels of 16 columns; the last may have fewer.
@@ -48,12 +45,12 @@ impl Paired {
 
     /// Panels that so many bytes have room for.
     pub(crate) fn panels_in(&self, bytes: usize) -> usize {
-        bytes / (self.pairs().max(1) * PAIR)
+        bytes / (self.pairs().max(1) * WORDS)
     }
 
     /// Where a pair of rows of a panel is or would be.
     pub(crate) fn start(&self, panel: usize, pair: usize) -> *const u8 {
-        self.start.wrapping_add((panel * self.pairs() + pair) * PAIR)
+        self.start.wrapping_add((panel * self.pairs() + pair) * WORDS)
     }
 
     /// A pair of rows of a panel.
@@ -62,7 +59,7 @@ impl Paired {
     /// Both are the matrix's.
     pub(crate) unsafe fn at(&self, panel: usize, pair: usize) -> *mut u8 {
         // SAFETY: as the caller promises.
-        unsafe { self.start.add((panel * self.pairs() + pair) * PAIR) }
+        unsafe { self.start.add((panel * self.pairs() + pair) * WORDS) }
     }
 
     /// Writes a panel from rows of floats, `stride` numbers apart, rounding to nearest (ties to even).

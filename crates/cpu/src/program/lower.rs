@@ -16,7 +16,7 @@ use autarky_graph::{
 use crate::isa::Isa;
 use crate::kernels::elementwise::{Binary, Unary};
 use crate::kernels::{rope, route};
-use crate::matmul::{ActivationKind, CHUNK};
+use crate::matmul::{ActivationKind, CHUNK, Rounding};
 
 use super::derivative::Pairs;
 use super::experts;
@@ -47,7 +47,7 @@ struct Needs {
     numbers: usize,
     /// By products, in these forms.
     forms: Vec<Form>,
-    /// In pairs of rows, by gradients of weights.
+    /// In pairs or quads of rows, by gradients of weights.
     pairs: usize,
     /// Readers of any kind.
     readers: usize,
@@ -90,10 +90,10 @@ pub(super) struct Lowering<'a> {
     gates: HashMap<usize, gates::Gate>,
     /// The loss, when it is computed a few rows at a time.
     loss: Option<derivative::Loss>,
-    /// Values whose pairs of rows a gradient reads.
-    to_pair: HashSet<usize>,
-    /// Values with pairs of rows together.
-    paired: HashMap<(BufferId, Rows), Pairs>,
+    /// Values whose pairs of rows a gradient reads, or quads of 8-bit integers.
+    to_pair: HashSet<(usize, Option<Rounding>)>,
+    /// Values with rows together.
+    paired: HashMap<(BufferId, Rows, Option<Rounding>), Pairs>,
     /// Values that are kept for the backward pass in BF16, and those that are.
     to_keep: HashSet<usize>,
     kept: HashMap<usize, Operand>,
@@ -186,6 +186,11 @@ impl<'a> Lowering<'a> {
 
     /// The form in which products read what they multiply a loaded weight by.
     fn kind_of(&self, loaded: usize) -> ActivationKind {
+        if let Some(lent) = self.weights[loaded].lent().filter(|lent| lent.int8) {
+            // What is multiplied by transposes is a derivative.
+            let rounding = if lent.transposed { Rounding::Dithered } else { Rounding::Nearest };
+            return ActivationKind::Int8Rows(rounding);
+        }
         let dtype = self.weights[loaded].dtype();
         ActivationKind::for_weight(dtype, self.target.isa, self.target.bf16)
     }
@@ -245,9 +250,7 @@ impl<'a> Lowering<'a> {
         }
         self.find_to_pair();
         for index in 0..graph.nodes().len() {
-            if self.paired_form(index).is_none() {
-                self.needs[index].numbers += self.needs[index].pairs;
-            }
+            self.find_source_of_pairs(index);
         }
         for index in self.loss.iter().flat_map(derivative::Loss::absorbed) {
             self.absorbed[index] = true;
@@ -420,7 +423,7 @@ impl<'a> Lowering<'a> {
             Op::Linear { .. } => {
                 let (weight, bias, from) = self.linear(index)?;
                 let to = self.value(index)?;
-                self.push(Task::Linear { weight, bias, from, add: None, to });
+                self.push(Task::Linear { weight, packed: None, bias, from, add: None, to });
             }
             Op::HeadLinear { weight } => {
                 let shape = &self.graph.weight(*weight).shape;
@@ -459,7 +462,7 @@ impl<'a> Lowering<'a> {
                         let add = self.values[self.root(other)];
                         let (weight, bias, from) = self.linear(linear.index())?;
                         let to = self.value(index)?;
-                        self.push(Task::Linear { weight, bias, from, add, to });
+                        self.push(Task::Linear { weight, packed: None, bias, from, add, to });
                     }
                 }
             }

@@ -118,7 +118,7 @@ impl CpuProgram {
             bf16: settings.bf16_tiles || trains,
             threads: settings.pool.threads(),
         };
-        let loaded = weights::load(&graph, weights, &settings.pool)?;
+        let loaded = weights::load(&graph, weights, (settings.isa, &settings.pool))?;
         let gradients = gradients(&graph, &loaded)?;
         let Lowered { tasks, sizes, outputs, tilings, scratch } =
             Lowering::run(&graph, &loaded, limits, target)?;
@@ -139,7 +139,7 @@ impl CpuProgram {
         let prepared = Prepared {
             isa: settings.isa,
             kernels: Kernels::of(settings.isa),
-            blocks: loaded.blocks(target.threads)?,
+            blocks: loaded.blocks(&tasks, target.threads)?,
             weights: loaded,
             gradients,
             tasks,

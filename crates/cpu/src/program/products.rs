@@ -5,11 +5,13 @@ use std::ops::Range;
 use autarky_graph::ActivationKind as Function;
 
 use crate::kernels::elementwise::Binary;
-use crate::matmul::{ActivationKind, Activations, Output, PANEL_ROWS, PackedWeight, matmul};
+use crate::matmul::{
+    ActivationKind, Activations, Int8Panels, Output, PANEL_ROWS, PackedWeight, STRIPE, matmul,
+};
 
 use super::lower::GATE_WINDOW;
 use super::run::Run;
-use super::task::{Matrix, Operand};
+use super::task::{BufferId, Matrix, Operand};
 use super::weights::Lent;
 
 /// Rows that one piece of a product covers at most: their activations stay in the second-level cache while a thread runs
@@ -22,6 +24,10 @@ const SET: usize = 8;
 const PANELS: usize = 18;
 /// Rows that go by panels which a thread has packed for itself, at least.
 const PACKED_ROWS: usize = 256;
+/// Bytes of stripes of columns of a block of a packed weight.
+const STRIPES: usize = 600 << 10;
+/// Panels that a thread packs at a time for all.
+const PACKED_PANELS: usize = 3;
 /// Bytes of a block of rows beside such panels.
 const ROW_BYTES: usize = 256 << 10;
 /// Bytes of a result from which on it is not kept in caches.
@@ -33,7 +39,7 @@ impl Run<'_, '_> {
     /// y = W x (+ bias) (+ another value).
     pub(super) fn linear(
         &self,
-        weight: usize,
+        (weight, packed): (usize, Option<BufferId>),
         bias: Option<usize>,
         from: &Operand,
         add: Option<Matrix>,
@@ -59,7 +65,10 @@ impl Run<'_, '_> {
             // What is finished is read again.
             let streamed = bias.is_null() && add.is_none() && 4 * x.shape().rows() * to.width >= STREAMED;
             let to = Output { streamed, ..Output::new(self.row(to, 0), to.width) };
-            return self.lent_product(lent, &x, to, finish);
+            return match packed {
+                Some(buffer) => self.packed_product(&self.packed(lent, buffer), &x, to, finish),
+                None => self.lent_product(lent, &x, to, finish),
+            };
         }
         let weight = &self.prepared.weights[weight].matrices()[0];
         let blocks = x.shape().rows().div_ceil(ROWS);
@@ -93,17 +102,28 @@ impl Run<'_, '_> {
         let whole = across / threads * threads;
         let down = (2 * threads).div_ceil((across - whole).max(1)).min(rows / PACKED_ROWS).max(1);
         let part = rows.div_ceil(down).next_multiple_of(SET);
-        let height = (ROW_BYTES / (2 * lent.shape.1)).clamp(ROWS / 2, ROWS) / SET * SET;
+        let row = lent.shape.1.min(STRIPE) * if lent.int8 { 1 } else { 2 };
+        let height = (ROW_BYTES / row).clamp(ROWS / 2, ROWS) / SET * SET;
         let numbers = (self.step.weights[lent.weight], lent.transposed);
         let product = |block: usize, of: Range<usize>| {
             let panels = block * at_once..panels.min((block + 1) * at_once);
             let (first, thread) = (panels.start * PANEL_ROWS, (self.prepared.isa, self.worker.index()));
-            // SAFETY: the device checked the instruction set; no other block of this thread is in use.
-            let weight =
-                unsafe { self.prepared.blocks.pack(thread, lent.dtype, lent.shape, numbers, panels) };
             let y = Output { start: to.start.wrapping_add(first), ..to };
-            for start in of.clone().step_by(height) {
-                let rows = start..of.end.min(start + height);
+            let windows = of.clone().step_by(height).map(|start| start..of.end.min(start + height));
+            let blocks = &self.prepared.blocks;
+            if lent.int8 {
+                // SAFETY: the device checked the instruction set; no other block of this thread is in use.
+                let weight = unsafe { blocks.pack_int8(thread.1, lent.shape, numbers, panels) };
+                for rows in windows {
+                    // SAFETY: the window is this thread's.
+                    unsafe { weight.product(x, rows.clone(), y) };
+                    finish(first, weight.rows(), rows);
+                }
+                return;
+            }
+            // SAFETY: as above.
+            let weight = unsafe { blocks.pack(thread, lent.dtype, lent.shape, numbers, panels) };
+            for rows in windows {
                 self.product(&weight, x, 0..weight.panels(), rows.clone(), y);
                 finish(first, weight.rows(), rows);
             }
@@ -114,6 +134,51 @@ impl Run<'_, '_> {
                 let start = piece % down * part;
                 product(whole + piece / down, start..rows.min(start + part));
             }
+        });
+    }
+
+    /// A product with a weight that was packed before: blocks of it whose stripes of columns stay in the second-level
+    /// cache beside those of some rows.
+    fn packed_product(
+        &self,
+        weight: &Int8Panels,
+        x: &Activations,
+        to: Output,
+        finish: impl Fn(usize, usize, Range<usize>),
+    ) {
+        let (panels, rows) = (weight.rows().div_ceil(PANEL_ROWS), x.shape().rows());
+        let stripe = Int8Panels::panel_bytes(x.shape().cols().min(STRIPE)).expect("a matrix that is there");
+        let most = (STRIPES / stripe / 3).max(1) * 3;
+        let at_once = panels.div_ceil(panels.div_ceil(most)).next_multiple_of(3);
+        let height = rows.div_ceil(rows.div_ceil(ROWS).max(1)).next_multiple_of(SET).max(SET);
+        let (across, down) = (panels.div_ceil(at_once), rows.div_ceil(height));
+        self.worker.for_each(across * down, 1, |pieces| {
+            for piece in pieces {
+                let (block, start) = (piece / down * at_once, piece % down * height);
+                let part = weight.part(block..panels.min(block + at_once));
+                let (first, rows) = (block * PANEL_ROWS, start..rows.min(start + height));
+                let y = Output { start: to.start.wrapping_add(first), ..to };
+                // SAFETY: the device checked the instruction set; the window is this thread's.
+                unsafe { part.product(x, rows.clone(), y) };
+                finish(first, part.rows(), rows);
+            }
+        });
+    }
+
+    /// A weight that the step lends, as bytes in a buffer.
+    fn packed(&self, lent: &Lent, buffer: BufferId) -> Int8Panels {
+        // SAFETY: the buffer was planned for the matrix.
+        unsafe { Int8Panels::new(self.buffer(buffer), lent.shape) }
+    }
+
+    /// Packs a weight that the step lends.
+    pub(super) fn pack(&self, weight: usize, to: BufferId) {
+        let lent = self.prepared.weights[weight].lent().expect("what is packed for a step is lent");
+        let to = self.packed(lent, to);
+        let numbers = (self.step.weights[lent.weight], lent.transposed);
+        self.worker.for_each(lent.shape.0.div_ceil(PANEL_ROWS), PACKED_PANELS, |panels| {
+            // SAFETY: the processor has such products of 8-bit integers, for which this was lowered; the panels are this thread's.
+            unsafe { to.pack(numbers, panels) };
         });
     }
 

@@ -156,7 +156,9 @@ impl Run<'_, '_> {
                     }
                 });
             }
-            Task::Linear { weight, bias, from, add, to } => self.linear(*weight, *bias, from, *add, to),
+            Task::Linear { weight, packed, bias, from, add, to } => {
+                self.linear((*weight, *packed), *bias, from, *add, to);
+            }
             Task::GatedLinear { function, gate, up, to } => self.gated_linear(*function, gate, up, to),
             Task::HeadLinear { weight, from, out, to } => self.head_linear(*weight, from, *out, to),
             Task::WriteCache { cache, layout, keys, values } => {

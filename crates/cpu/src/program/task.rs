@@ -228,6 +228,8 @@ pub(super) enum Task {
     },
     Linear {
         weight: usize,
+        /// Where the weight is as bytes, if it was packed before.
+        packed: Option<BufferId>,
         bias: Vector,
         from: Operand,
         add: Option<Matrix>,
@@ -360,8 +362,9 @@ impl Task {
                 a.writes.push(to.buffer);
                 a.in_place.push((from.buffer, to.buffer));
             }
-            Task::Linear { from, add, to, .. } => {
+            Task::Linear { packed, from, add, to, .. } => {
                 a.reads.push(from.buffer);
+                a.reads.extend(*packed);
                 a.reads.extend(add.map(|m| m.buffer));
                 a.writes.push(to.buffer);
             }

@@ -6,8 +6,11 @@ use autarky_graph::derivative::Backward;
 use autarky_graph::{CompileError, Graph, Op, WeightError, WeightSpec, Weights, device::fetch};
 use autarky_quant::DType;
 
-use crate::matmul::{Blocks, PANEL_ROWS, PackError, PackedWeight};
+use crate::isa::Isa;
+use crate::matmul::{Blocks, Int8Panels, PANEL_ROWS, PackError, PackedWeight};
 use crate::pool::Pool;
+
+use super::task::Task;
 
 /// A weight of the graph.
 #[derive(Debug)]
@@ -34,17 +37,20 @@ pub(super) struct Lent {
     pub(super) shape: (usize, usize),
     /// Whether the numbers are lent column by column.
     pub(super) transposed: bool,
+    /// Whether products round them to 8-bit integers.
+    pub(super) int8: bool,
 }
 
 /// Bytes that a panel may have of a matrix that is not kept: a thread packs a few at a time.
 const LENT_PANEL: usize = 512 << 10;
 
 impl Lent {
-    /// A matrix whose panels are small enough.
-    fn of(weight: usize, dtype: DType, shape: (usize, usize), transposed: bool) -> Option<Lent> {
+    /// A matrix that can be packed, and whose panels are small enough. (Large ones of 8-bit integers are packed once a step.)
+    fn of(weight: usize, dtype: DType, shape: (usize, usize), transposed: bool, int8: bool) -> Option<Lent> {
         let floats = matches!(dtype, DType::F32 | DType::BF16);
-        let panel = PackedWeight::bytes_for(dtype, 1, shape.1)?;
-        (floats && panel <= LENT_PANEL).then_some(Lent { weight, dtype, shape, transposed })
+        PackedWeight::bytes_for(dtype, 1, shape.1)?;
+        let lent = Lent { weight, dtype, shape, transposed, int8 };
+        (floats && (int8 || lent.panel_bytes() <= LENT_PANEL)).then_some(lent)
     }
 
     /// Panels that a thread packs at a time: about as many as its second-level cache has room for beside activations, in
@@ -57,7 +63,11 @@ impl Lent {
     }
 
     fn panel_bytes(&self) -> usize {
-        PackedWeight::bytes_for(self.dtype, 1, self.shape.1).expect("a matrix that is there")
+        match self.int8 {
+            true => Int8Panels::panel_bytes(self.shape.1),
+            false => PackedWeight::bytes_for(self.dtype, 1, self.shape.1),
+        }
+        .expect("a matrix that is there")
     }
 
     /// Row `row` of a table, of which these are the numbers.
@@ -94,6 +104,8 @@ struct Uses {
     lent: bool,
     /// By an op that reads a matrix that it keeps.
     kept: bool,
+    /// Rounded to 8-bit integers, where it is lent.
+    int8: bool,
 }
 
 impl Loaded {
@@ -159,7 +171,11 @@ impl Loaded {
 ///
 /// # Errors
 /// When one is missing, wrong, or does not fit into memory.
-pub(super) fn load(graph: &Graph, weights: &dyn Weights, pool: &Pool) -> Result<LoadedWeights, CompileError> {
+pub(super) fn load(
+    graph: &Graph,
+    weights: &dyn Weights,
+    (isa, pool): (Isa, &Pool),
+) -> Result<LoadedWeights, CompileError> {
     let mut uses = vec![Uses::default(); graph.weights().len()];
     for node in graph.nodes() {
         if let Op::Gradient(gradient) = &node.op {
@@ -180,6 +196,15 @@ pub(super) fn load(graph: &Graph, weights: &dyn Weights, pool: &Pool) -> Result<
             }
         }
     }
+    for (u, spec) in uses.iter_mut().zip(graph.weights()) {
+        u.int8 = u.lent && isa.has_int8_training() && weights.in_int8(&spec.name);
+    }
+    // Rounding can turn the choice of experts, for little work.
+    for node in graph.nodes().iter().filter(|n| matches!(n.op, Op::Route(_))) {
+        if let Op::Linear { weight, .. } = graph.node(node.args[0]).op {
+            uses[weight.index()].int8 = false;
+        }
+    }
     let one = |(i, u): (usize, &Uses)| one(graph, i, *u, weights, pool);
     let mut all: Vec<Loaded> = uses.iter().enumerate().map(one).collect::<Result<_, _>>()?;
     let mut transposed = vec![None; uses.len()];
@@ -190,7 +215,7 @@ pub(super) fn load(graph: &Graph, weights: &dyn Weights, pool: &Pool) -> Result<
         if uses.lent
             && !uses.kept
             && let &[rows, cols] = &spec.shape[..]
-            && let Some(lent) = Lent::of(i, tensor.dtype, (cols, rows), true)
+            && let Some(lent) = Lent::of(i, tensor.dtype, (cols, rows), true, uses.int8)
         {
             transposed[i] = Some(all.len());
             all.push(Loaded::Lent(lent));
@@ -216,12 +241,17 @@ impl LoadedWeights {
         self.all.iter().filter_map(Loaded::lent)
     }
 
-    /// Memory in which threads pack what steps lend.
+    /// Memory in which threads pack what steps lend, for the products among some tasks.
     ///
     /// # Errors
     /// When there is none.
-    pub(super) fn blocks(&self, threads: usize) -> Result<Blocks, CompileError> {
-        let each = self.lent().map(|lent| lent.at_once() * lent.panel_bytes()).max().unwrap_or(0);
+    pub(super) fn blocks(&self, tasks: &[Task], threads: usize) -> Result<Blocks, CompileError> {
+        let lent = |task: &Task| match task {
+            Task::Linear { weight, packed: None, .. } => self[*weight].lent().copied(),
+            _ => None,
+        };
+        let bytes = |lent: Lent| lent.at_once() * lent.panel_bytes();
+        let each = tasks.iter().filter_map(lent).map(bytes).max().unwrap_or(0);
         Blocks::new(threads, each).ok_or_else(|| CompileError::Memory {
             what: "blocks of weights".to_owned(),
             bytes: (each as u64).saturating_mul(threads as u64),
@@ -325,7 +355,7 @@ fn one(
     let cols = spec.shape.last().copied().unwrap_or(1);
     let lent = match spec.shape[..] {
         [rows, cols] if uses.lent && !uses.kept && (uses.rows || uses.products.is_some()) => {
-            Lent::of(index, tensor.dtype, (rows, cols), false)
+            Lent::of(index, tensor.dtype, (rows, cols), false, uses.int8)
         }
         _ => None,
     };

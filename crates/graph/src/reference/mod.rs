@@ -60,6 +60,7 @@ impl Device for Reference {
             dtypes: DType::ALL.to_vec(),
             activations: Activations::F32,
             bf16_products: false,
+            int8_training: false,
             instruction_set: "scalar".to_owned(),
             largest_allocation: u64::MAX,
         }

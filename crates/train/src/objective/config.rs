@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, ConfigError};
+use crate::trainer::Precision;
 
 /// Learning from pairs of answers of which one is preferred (DPO; Rafailov et al. 2023, arXiv:2305.18290).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -172,6 +173,12 @@ pub(crate) fn check(config: &Config) -> Result<(), ConfigError> {
         }
         if !(finite(g.clip_low) && g.clip_low < 1.0 && finite(g.clip_high) && finite(g.kl)) {
             return value("grpo.clip-low", "must be from 0 to below 1; clip-high and kl must be 0 or more");
+        }
+        if g.kl > 0.0 && config.training.precision == Precision::Int8 {
+            return value(
+                "training.precision",
+                "\"int8\" with grpo.kl would take its rounding for a distance from the first model: use \"bf16\"",
+            );
         }
         if config.reward.is_empty() {
             return value("reward", "say what is rewarded: add at least one [[reward]]");

@@ -77,10 +77,10 @@ pub(super) fn answers(
     };
     let subject = place.subject;
     let now = Overlay { over: trainer, under: subject.weights() };
-    let rounded = AsBf16(&now);
+    let rounded = AsBf16 { weights: &now, int8: false };
     let weights: &dyn Weights = match place.config.training.precision {
-        Precision::Bf16 => &rounded,
         Precision::F32 => &now,
+        Precision::Bf16 | Precision::Int8 => &rounded,
     };
     let mut engine = Engine::new(place.device, Arc::clone(&subject.graph), weights, options)?;
     let places: Vec<usize> = (0..all).collect();

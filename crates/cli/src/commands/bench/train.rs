@@ -81,6 +81,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
     };
     let mut rng = Rng::new(1);
     let weights = Initial::new(&outline.graph, outline.config.layers, outline.config.width, 1);
+    let precision = args.precision.map(Precision::from).unwrap_or_default();
     let options = TrainerOptions {
         tokens: sequences * length,
         sequences,
@@ -88,7 +89,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
         muon: None,
         largest_norm: Some(1.0),
         largest_jump: None,
-        precision: Precision::Bf16,
+        precision,
         recompute: args.recompute,
         ema: None,
     };
@@ -124,7 +125,12 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
     let with_peak = args.device.device == DeviceName::Cpu && !args.no_peak;
     let peak = with_peak.then(|| {
         let isa = instruction_set.parse().unwrap_or_else(|_| Isa::detect());
-        peak::bf16_flops(isa, &Pool::new(threads))
+        let pool = Pool::new(threads);
+        match precision {
+            Precision::F32 => peak::f32_flops(isa, &pool),
+            Precision::Bf16 => peak::bf16_flops(isa, &pool),
+            Precision::Int8 => peak::int8_ops(isa, &pool),
+        }
     });
     let share = peak.map(|peak| flops(rate) / peak);
     let (machine, resident) = (Machine::here(), Resident::now().map(|r| r.total));
@@ -138,6 +144,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
             "device": device.name(),
             "isa": instruction_set,
             "threads": threads,
+            "precision": precision,
             "machine": machine.json(),
             "train_tokens_per_second": rate,
             "train_rounds": rates,

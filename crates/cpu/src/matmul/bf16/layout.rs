@@ -1,11 +1,11 @@
 //! Floats in the layouts of BF16 products: rounded, pairs together.
 
 use super::super::Activations;
-use super::super::format::{CHUNK, PANEL_ROWS};
+use super::super::format::{CHUNK, PANEL_ROWS, WORDS};
 use super::super::packed::Numbers;
-use super::super::paired::{PAIR, Paired};
+use super::super::paired::Paired;
 use super::super::prefetch_later;
-use super::columns;
+use super::super::words::{columns, turned};
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -92,7 +92,7 @@ pub(in super::super) unsafe fn pack_panels(
 ) {
     let panel_bytes = out.len() / panels.len();
     // What is behind the last column is zero.
-    out.chunks_exact_mut(panel_bytes).for_each(|out| out[cols / 2 * PAIR..].fill(MaybeUninit::new(0)));
+    out.chunks_exact_mut(panel_bytes).for_each(|out| out[cols / 2 * WORDS..].fill(MaybeUninit::new(0)));
     let (to, from) = (out.as_mut_ptr().cast::<u8>(), source.numbers.as_ptr());
     let all = panels.len();
     let lanes = |panel: usize| PANEL_ROWS.min(rows - (panels.start + panel) * PANEL_ROWS);
@@ -109,7 +109,7 @@ pub(in super::super) unsafe fn pack_panels(
                     prefetch_later(next);
                     prefetch_later(next.wrapping_add(source.by_col));
                     let numbers = pair_rows(at, source.by_col, both, columns(lanes(panel)));
-                    _mm512_storeu_si512(to.add(panel * panel_bytes + pair * PAIR).cast(), numbers);
+                    _mm512_storeu_si512(to.add(panel * panel_bytes + pair * WORDS).cast(), numbers);
                 }
             }
             return;
@@ -126,7 +126,7 @@ pub(in super::super) unsafe fn pack_panels(
                 }
                 let pairs = turned_pairs(from.add(col), source.by_row, lanes, cols - col);
                 for (pair, columns) in pairs.into_iter().enumerate() {
-                    _mm512_storeu_si512(to.add((col / 2 + pair) * PAIR).cast(), columns);
+                    _mm512_storeu_si512(to.add((col / 2 + pair) * WORDS).cast(), columns);
                 }
             }
         }
@@ -170,35 +170,6 @@ unsafe fn turned_pairs(from: *const f32, stride: usize, rows: usize, count: usiz
         }
     }
     turned(pairs)
-}
-
-/// A matrix of 16 × 16 words, transposed.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c")]
-fn turned(rows: [__m512i; 16]) -> [__m512i; 16] {
-    // Columns of pairs of rows, then of fours, and then of all.
-    let mut twos = rows;
-    for i in (0..16).step_by(2) {
-        twos[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
-        twos[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
-    }
-    let mut fours = twos;
-    for i in (0..16).step_by(4) {
-        for j in 0..2 {
-            fours[i + 2 * j] = _mm512_unpacklo_epi64(twos[i + j], twos[i + j + 2]);
-            fours[i + 2 * j + 1] = _mm512_unpackhi_epi64(twos[i + j], twos[i + j + 2]);
-        }
-    }
-    let mut all = fours;
-    for j in 0..4 {
-        let even = [0, 8].map(|i| _mm512_shuffle_i32x4::<0x88>(fours[i + j], fours[i + 4 + j]));
-        let odd = [0, 8].map(|i| _mm512_shuffle_i32x4::<0xdd>(fours[i + j], fours[i + 4 + j]));
-        all[j] = _mm512_shuffle_i32x4::<0x88>(even[0], even[1]);
-        all[8 + j] = _mm512_shuffle_i32x4::<0xdd>(even[0], even[1]);
-        all[4 + j] = _mm512_shuffle_i32x4::<0x88>(odd[0], odd[1]);
-        all[12 + j] = _mm512_shuffle_i32x4::<0xdd>(odd[0], odd[1]);
-    }
-    all
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ pub(super) use experts::{ExpertsBackward, Hidden};
 
 use autarky_graph::{ActivationKind as Function, NormKind};
 
+use crate::matmul::Rounding;
+
 use super::task::{Accesses, BufferId, Matrix, Operand, Rows, Sink, Vector};
 
 /// A task of a derivative. `gradient`s are named by their weight.
@@ -47,14 +49,16 @@ pub(super) enum Derivative {
     Columns { normed: Option<Normed>, dy: Matrix, last: usize, gain: Vector, shift: Vector },
     /// Σ dy xᵀ over the rows, of each of some heads.
     Outer { gradient: usize, heads: usize, x: Matrix, dy: Matrix },
+    /// A weight that the step lends as bytes for many products, when what `after` has is there.
+    Pack { weight: usize, after: BufferId, to: BufferId },
     /// Rows in the form that products read, when what `after` has is there: it keeps tasks that come one after another
     /// for the sake of memory from beginning together.
     Operand { from: Matrix, to: Operand, after: Option<BufferId> },
     /// Rows of BF16 numbers as floats, when what `after` has is there.
     Widened { from: Operand, to: Matrix, after: Option<BufferId> },
-    /// A matrix in BF16, pairs of rows together.
+    /// A matrix in BF16, pairs of rows together, or in bytes, four together.
     Pair { from: Stored, to: Pairs },
-    /// [`Derivative::Outer`] of one head, in BF16 with sums in f32.
+    /// [`Derivative::Outer`] of one head, of those.
     OuterPairs { gradient: usize, x: Pairs, dy: Pairs },
     /// dy, added to the rows of the step's tokens.
     Embed { gradient: usize, dy: Matrix },
@@ -68,12 +72,13 @@ pub(super) enum Derivative {
     Experts(ExpertsBackward),
 }
 
-/// A matrix in the form of [`crate::matmul::Paired`].
+/// A matrix in the form of [`Paired`](crate::matmul::Paired), or rounded so of [`Quads`](crate::matmul::Quads).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pairs {
     pub(super) buffer: BufferId,
     pub(super) rows: Rows,
     pub(super) width: usize,
+    pub(super) rounding: Option<Rounding>,
 }
 
 /// A norm's arguments, and what they are normed by.
@@ -92,6 +97,7 @@ impl Derivative {
             Derivative::NormStats { .. } | Derivative::NormBackward { .. } => "norm backward",
             Derivative::Columns { .. } => "column sums",
             Derivative::Outer { .. } | Derivative::OuterPairs { .. } => "outer products",
+            Derivative::Pack { .. } => "packing",
             Derivative::Operand { .. } | Derivative::Widened { .. } | Derivative::Pair { .. } => "operand",
             Derivative::Embed { .. } => "embed gradient",
             Derivative::Widen { .. } | Derivative::Scatter { .. } => "layout",
@@ -137,6 +143,11 @@ impl Derivative {
             Derivative::Outer { gradient, x, dy, .. } => {
                 reads(&[*x, *dy]);
                 a.gradients.push(*gradient);
+            }
+            Derivative::Pack { after, to, .. } => {
+                a.reads.push(*after);
+                a.after.push(*after);
+                a.writes.push(*to);
             }
             Derivative::Operand { from, to, after } => {
                 reads(&[*from]);

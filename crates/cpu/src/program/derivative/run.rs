@@ -2,7 +2,7 @@
 
 use crate::kernels::backward::Columns;
 use crate::kernels::gemm::Gemm;
-use crate::matmul::{CHUNK, Paired};
+use crate::matmul::{CHUNK, ColumnSource, PANEL_ROWS, Paired, Quads, Rounding};
 
 use super::super::run::Run;
 use super::super::task::{Matrix, Operand, Sink};
@@ -15,6 +15,8 @@ const ROWS: usize = 48;
 /// cache has room for.
 const PANELS: usize = 3;
 const CACHE: usize = 512 << 10;
+/// Panels of which a thread puts a stretch of quads together at a time: a chunk of an operand.
+const QUAD_PANELS: usize = CHUNK / PANEL_ROWS;
 /// Pairs of rows of an operand that a thread puts together at a time.
 const STRETCH: usize = 64;
 
@@ -73,26 +75,18 @@ impl Run<'_, '_> {
                 self.column_sums(normed.as_ref(), dy, *last, *gain, *shift);
             }
             Derivative::Outer { gradient, heads, x, dy } => self.outer(*gradient, *heads, x, dy),
+            Derivative::Pack { weight, to, .. } => self.pack(*weight, *to),
             Derivative::Operand { from, to, .. } => self.make_operand(from, to),
             Derivative::Widened { from, to, .. } => {
                 // SAFETY: `out` has the matrix's width, which is the operand's.
                 self.each_row(to, |row, out| unsafe { self.widen(from, row, out) });
             }
             Derivative::Gated(gated) => self.gated_backward(gated),
-            Derivative::Pair { from, to } => self.pair(from, &self.paired(to)),
-            Derivative::OuterPairs { gradient, x, dy } => {
-                let (x, dy, to) = (self.paired(x), self.paired(dy), self.gradient(*gradient));
-                let most = x.panels_in(CACHE).max(PANELS) / PANELS * PANELS;
-                let across = x.panels().div_ceil(most);
-                self.worker.for_each(across * dy.panels(), 1, |range| {
-                    for i in range {
-                        let (first, panel) = (i / dy.panels() * most, i % dy.panels());
-                        let panels = (first, x.panels().min(first + most));
-                        // SAFETY: as above; the piece is this thread's.
-                        unsafe { dy.add_outer(panel, &x, panels, to) };
-                    }
-                });
-            }
+            Derivative::Pair { from, to } => match to.rounding {
+                None => self.pair(from, &self.paired(to)),
+                Some(rounding) => self.write_quads(from, &self.quads(to, rounding)),
+            },
+            Derivative::OuterPairs { gradient, x, dy } => self.outer_pairs(*gradient, x, dy),
             Derivative::Embed { gradient, dy } => {
                 let to = self.gradient(*gradient);
                 self.worker.for_each(dy.width, COLUMNS, |columns| {
@@ -184,6 +178,54 @@ impl Run<'_, '_> {
                 });
             }
         }
+    }
+
+    fn write_quads(&self, from: &Stored, to: &Quads) {
+        let from = match from {
+            Stored::Numbers(matrix) => ColumnSource::Floats(self.row(matrix, 0).cast_const(), matrix.width),
+            Stored::Rounded(operand) => ColumnSource::Bf16(self.operand(operand, 0)),
+        };
+        let across = to.panels().div_ceil(QUAD_PANELS);
+        self.worker.for_each(across * to.stretches(), 1, |range| {
+            for i in range {
+                let (stretch, first) = (i / across, i % across * QUAD_PANELS);
+                let panels = first..to.panels().min(first + QUAD_PANELS);
+                // SAFETY: the processor has such products of 8-bit integers, for which this was lowered; the places are this thread's.
+                unsafe { to.write(panels, stretch, &from) };
+            }
+        });
+    }
+
+    /// Adds Σ dy xᵀ to a gradient.
+    fn outer_pairs(&self, gradient: usize, x: &Pairs, dy: &Pairs) {
+        let to = self.gradient(gradient);
+        let panels = |m: &Pairs| m.width.div_ceil(PANEL_ROWS);
+        let at_once = match x.rounding {
+            None => self.paired(x).panels_in(CACHE),
+            Some(rounding) => self.quads(x, rounding).panels_in(CACHE),
+        };
+        let most = at_once.max(PANELS) / PANELS * PANELS;
+        let (of_x, of_dy) = (panels(x), panels(dy));
+        self.worker.for_each(of_x.div_ceil(most) * of_dy, 1, |range| {
+            for i in range {
+                let (first, panel) = (i / of_dy * most, i % of_dy);
+                let panels = (first, of_x.min(first + most));
+                // SAFETY: the processor has these products, for which this was lowered; the piece is this thread's.
+                unsafe {
+                    match (x.rounding, dy.rounding) {
+                        (Some(by_x), Some(by_dy)) => {
+                            self.quads(dy, by_dy).add_outer(panel, &self.quads(x, by_x), panels, to);
+                        }
+                        _ => self.paired(dy).add_outer(panel, &self.paired(x), panels, to),
+                    }
+                }
+            }
+        });
+    }
+
+    fn quads(&self, pairs: &Pairs, rounding: Rounding) -> Quads {
+        // SAFETY: the buffer was planned for as many rows at least.
+        unsafe { Quads::new(self.buffer(pairs.buffer), self.count(pairs.rows), pairs.width, rounding) }
     }
 
     fn paired(&self, pairs: &Pairs) -> Paired {

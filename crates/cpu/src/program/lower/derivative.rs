@@ -5,12 +5,12 @@ use autarky_graph::{Attention, CompileError, Experts, Norm, Op, Symbol, WeightId
 
 use crate::kernels::cache::Layout;
 use crate::kernels::elementwise::Binary;
-use crate::matmul::{ActivationKind, Paired};
+use crate::matmul::{ActivationKind, Int8Panels, PANEL_ROWS, Paired, Quads, Rounding};
 
 use super::super::derivative::{
     AttentionBackward, Derivative, ExpertsBackward, Hidden, Normed, Pairs, Stored,
 };
-use super::super::task::{Grouping, Matrix, Rows, Sink, Task};
+use super::super::task::{BufferId, Grouping, Matrix, Operand, Rows, Sink, Task};
 use super::{Form, Lowering, too_large};
 
 /// Logits that are there at a time, about.
@@ -80,9 +80,20 @@ impl Lowering<'_> {
         Some(loss)
     }
 
-    /// Whether the gradient of a weight is computed from pairs of rows.
+    /// Whether the gradient of a weight is computed from pairs of rows, or quads of 8-bit integers.
     pub(super) fn is_paired(&self, weight: WeightId) -> bool {
-        self.kind(weight) == ActivationKind::Bf16 && self.target.isa.has_bf16_products()
+        match self.kind(weight) {
+            ActivationKind::Bf16 => self.target.isa.has_bf16_products(),
+            kind => matches!(kind, ActivationKind::Int8Rows(_)),
+        }
+    }
+
+    /// How the operands x and dy of a weight's gradient become 8-bit integers, if they do.
+    fn roundings(&self, weight: WeightId) -> [Option<Rounding>; 2] {
+        match self.kind(weight) {
+            ActivationKind::Int8Rows(_) => [Rounding::Nearest, Rounding::Dithered].map(Some),
+            _ => [None; 2],
+        }
     }
 
     /// Whether the model is trained with products of BF16 numbers: those with weights are, as far as these are floats.
@@ -92,7 +103,7 @@ impl Lowering<'_> {
             _ => None,
         });
         let mut paired = linears.map(|weight| self.is_paired(weight)).peekable();
-        paired.peek().is_some() && paired.all(|p| p)
+        paired.peek().is_some() && paired.all(|p| p) && self.target.isa.has_bf16_products()
     }
 
     /// Finds what products had as arguments whose pairs of rows their weights' gradients read.
@@ -101,7 +112,7 @@ impl Lowering<'_> {
         for (index, node) in self.graph.nodes().iter().enumerate() {
             let Op::Gradient(Gradient::Linear { weight: Some(weight), .. }) = node.op else { continue };
             if self.is_paired(weight) && Some(index) != of_loss {
-                self.to_pair.insert(self.root(node.args[0]));
+                self.to_pair.insert((self.root(node.args[0]), self.roundings(weight)[0]));
             }
         }
     }
@@ -109,6 +120,21 @@ impl Lowering<'_> {
     /// Whether an op reads its arguments in pairs of rows, and not at all as numbers.
     pub(super) fn reads_pairs(&self, op: &Op) -> bool {
         matches!(op, Op::Gradient(Gradient::Linear { weight: Some(w), bias: None }) if self.is_paired(*w))
+    }
+
+    /// Asks for a value in the form of which pairs of rows are put together: as numbers, unless products read another; or
+    /// rounded to BF16 on the way to 8-bit integers, where nobody else wants numbers.
+    pub(super) fn find_source_of_pairs(&mut self, index: usize) {
+        if self.needs[index].pairs == 0 || self.paired_form(index).is_some() {
+            return;
+        }
+        let to_int8 = |f: &Form| matches!(f.0, ActivationKind::Int8Rows(_));
+        let needs = &mut self.needs[index];
+        if needs.numbers == 0 && needs.forms.iter().any(to_int8) && self.target.isa.has_bf16_products() {
+            needs.forms.push((ActivationKind::Bf16, 1, self.graph.nodes()[index].shape.width()));
+        } else {
+            needs.numbers += needs.pairs;
+        }
     }
 
     /// The form in which products read a value and of which pairs of rows are put together, too.
@@ -119,8 +145,10 @@ impl Lowering<'_> {
 
     /// Puts pairs of rows together as soon as a value is there: half its bytes, where nothing else keeps it for long.
     pub(super) fn pair_early(&mut self, index: usize) -> Result<(), CompileError> {
-        if self.to_pair.contains(&index) && !self.absorbed[index] {
-            self.pairs_of(index)?;
+        for rounding in [None, Some(Rounding::Nearest)] {
+            if self.to_pair.contains(&(index, rounding)) && !self.absorbed[index] {
+                self.pairs_of(index, rounding)?;
+            }
         }
         Ok(())
     }
@@ -140,6 +168,11 @@ impl Lowering<'_> {
         // Products with rows lose less by few rows than gradients, which sum over them.
         let numbers = if loss.gradient.is_some() { LOSS_NUMBERS } else { LOSS_NUMBERS / 2 };
         let rows = (numbers / width).clamp(32, 480);
+        let packed = self.pack(weight.index(), x.buffer, label)?;
+        let packed_across = match by_x {
+            Some(_) => self.pack(self.transposed(weight), x.buffer, label)?,
+            None => None,
+        };
         let mut after = None;
         for first in (0..most).step_by(rows) {
             let part = |matrix: Matrix| matrix.window(first, rows);
@@ -148,17 +181,36 @@ impl Lowering<'_> {
             let from = self.new_operand(x.rows, form, label)?;
             self.derive(Derivative::Operand { from: x, to: from, after });
             let logits = self.matrix(x.rows, width, label)?;
-            self.push(Task::Linear { weight: weight.index(), bias: None, from, add: None, to: logits });
+            self.push(Task::Linear {
+                weight: weight.index(),
+                packed,
+                bias: None,
+                from,
+                add: None,
+                to: logits,
+            });
             let mut sink = Sink { width, rows: x.rows, value: None, operands: Vec::new() };
             let mut by_product = None;
             if let Some(by_x) = by_x {
                 let weight = self.transposed(weight);
                 let from = self.new_operand(x.rows, (self.kind_of(weight), 1, width), label)?;
                 sink.operands.push(from);
-                by_product = Some(Task::Linear { weight, bias: None, from, add: None, to: part(by_x) });
+                by_product = Some(Task::Linear {
+                    weight,
+                    packed: packed_across,
+                    bias: None,
+                    from,
+                    add: None,
+                    to: part(by_x),
+                });
             }
             let (gradient, paired) = (loss.gradient.map(|_| weight.index()), self.is_paired(weight));
-            let rounded = sink.operands.first().copied().filter(|_| paired);
+            let [round_x, round_dy] = self.roundings(weight);
+            if round_dy.is_some() && gradient.is_some() && self.target.isa.has_bf16_products() {
+                sink.operands.push(self.new_operand(x.rows, (ActivationKind::Bf16, 1, width), label)?);
+            }
+            let is_bf16 = |o: &&Operand| o.kind == ActivationKind::Bf16;
+            let rounded = sink.operands.iter().find(is_bf16).copied().filter(|_| paired);
             let by_logits = match rounded {
                 Some(operand) => {
                     self.scratch(width);
@@ -181,7 +233,8 @@ impl Lowering<'_> {
                     self.derive(Derivative::Outer { gradient, heads: 1, x, dy });
                 }
                 (Some(gradient), dy) => {
-                    let (x, dy) = (self.pairs(Stored::Rounded(from), label)?, self.pairs(dy, label)?);
+                    let x = if round_x.is_some() { Stored::Numbers(x) } else { Stored::Rounded(from) };
+                    let (x, dy) = (self.pairs(x, round_x, label)?, self.pairs(dy, round_dy, label)?);
                     self.derive(Derivative::OuterPairs { gradient, x, dy });
                 }
             }
@@ -189,24 +242,39 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// A value with pairs of rows together.
-    fn pairs_of(&mut self, root: usize) -> Result<Pairs, CompileError> {
-        let from = match self.paired_form(root) {
-            Some(form) => Stored::Rounded(self.operand_of(root, form)?),
-            None => Stored::Numbers(self.values[root].expect("pairs of numbers are asked for as numbers")),
-        };
-        self.pairs(from, &self.graph.nodes()[root].label)
+    /// Packs a weight for more than one product, if it is rounded to 8-bit integers, when what `after` has is there.
+    fn pack(&mut self, weight: usize, after: BufferId, what: &str) -> Result<Option<BufferId>, CompileError> {
+        let Some(lent) = self.weights[weight].lent().filter(|lent| lent.int8) else { return Ok(None) };
+        let panels = lent.shape.0.div_ceil(PANEL_ROWS);
+        let bytes = Int8Panels::panel_bytes(lent.shape.1).and_then(|panel| panel.checked_mul(panels));
+        let to = self.buffer(bytes, what)?;
+        self.derive(Derivative::Pack { weight, after, to });
+        Ok(Some(to))
     }
 
-    /// A matrix with pairs of rows together, made now unless it is there.
-    fn pairs(&mut self, from: Stored, what: &str) -> Result<Pairs, CompileError> {
-        let (key, width) = (from.place(), from.width());
+    /// A value with pairs of rows together.
+    fn pairs_of(&mut self, root: usize, rounding: Option<Rounding>) -> Result<Pairs, CompileError> {
+        let from = match (self.paired_form(root), self.values[root]) {
+            // Not by way of BF16 where the numbers are there.
+            (_, Some(numbers)) if rounding.is_some() => Stored::Numbers(numbers),
+            (Some(form), _) => Stored::Rounded(self.operand_of(root, form)?),
+            (None, numbers) => Stored::Numbers(numbers.expect("pairs of numbers are asked for as numbers")),
+        };
+        self.pairs(from, rounding, &self.graph.nodes()[root].label)
+    }
+
+    /// A matrix with pairs of rows together, or quads of 8-bit integers, made now unless it is there.
+    fn pairs(&mut self, from: Stored, rounding: Option<Rounding>, what: &str) -> Result<Pairs, CompileError> {
+        let ((buffer, rows), width) = (from.place(), from.width());
+        let key = (buffer, rows, rounding);
         if let Some(pairs) = self.paired.get(&key) {
             return Ok(*pairs);
         }
-        let rows = key.1;
-        let bytes = self.most(rows).and_then(|rows| Paired::bytes(rows, width));
-        let to = Pairs { buffer: self.buffer(bytes, what)?, rows, width };
+        let bytes = self.most(rows).and_then(|rows| match rounding {
+            None => Paired::bytes(rows, width),
+            Some(_) => Quads::bytes(rows, width),
+        });
+        let to = Pairs { buffer: self.buffer(bytes, what)?, rows, width, rounding };
         self.paired.insert(key, to);
         self.derive(Derivative::Pair { from, to });
         Ok(to)
@@ -234,7 +302,7 @@ impl Lowering<'_> {
                 let form = self.transposed_form(backward).expect("a product");
                 let from = self.operand(node.args[0], form)?;
                 let (weight, to) = (self.transposed(*weight), self.value(index)?);
-                self.push(Task::Linear { weight, bias: None, from, add: None, to });
+                self.push(Task::Linear { weight, packed: None, bias: None, from, add: None, to });
             }
             Backward::HeadLinear { weight } => {
                 let form = self.transposed_form(backward).expect("a product");
@@ -290,7 +358,8 @@ impl Lowering<'_> {
                 if let Some(weight) = weight {
                     let gradient = weight.index();
                     if self.is_paired(*weight) {
-                        let (x, dy) = (self.pairs_of(x)?, self.pairs_of(dy)?);
+                        let [by_x, by_dy] = self.roundings(*weight);
+                        let (x, dy) = (self.pairs_of(x, by_x)?, self.pairs_of(dy, by_dy)?);
                         self.derive(Derivative::OuterPairs { gradient, x, dy });
                     } else {
                         let [x, dy] = [0, 1].map(|arg| self.numbers(index, arg));
