@@ -2,9 +2,9 @@
 
     python3 bench/train/peers.py BINARY [--rounds 5] [--python PYTHON] [--sizes 15m,110m]
 
-PyTorch as people train with it: transformers' Llama, BF16 autocast, fused AdamW, clipping, eager and compiled. Both get the
-same shapes, tokens of a step, and threads. PyTorch stays loaded and waits; ours is started anew for every round, with two
-steps that do not count. PYTHON needs torch and transformers.
+PyTorch as people train with it: transformers' Llama, BF16 autocast, fused AdamW, clipping, eager and compiled. Ours twice,
+with products of BF16 numbers and of 8-bit integers. All get the same shapes, tokens of a step, and threads. PyTorch stays
+loaded and waits; ours is started anew for every round, with two steps that do not count. PYTHON needs torch and transformers.
 """
 
 import argparse
@@ -71,11 +71,11 @@ def main():
             pipe = subprocess.PIPE
             workers[mode] = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
             print(json.dumps({"size": size, "mode": mode, **json.loads(workers[mode].stdout.readline())}), flush=True)
-        rows = {"autarky": [], "eager": [], "compiled": []}
+        rows = {"bf16": [], "int8": [], "eager": [], "compiled": []}
 
-        def ours():
+        def ours(precision):
             command = [args.binary, "bench", "--train", size, "--json", "--rounds", str(steps)]
-            command += ["--threads", str(THREADS)]
+            command += ["--threads", str(THREADS), "--precision", precision]
             found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
             return {
                 "tokens_per_second": found["train_tokens_per_second"],
@@ -90,10 +90,10 @@ def main():
             return json.loads(workers[mode].stdout.readline())
 
         for round in range(args.rounds):
-            turns = ["autarky", "eager", "compiled"]
-            turns = turns[round % 3 :] + turns[: round % 3]
+            turns = list(rows)
+            turns = turns[round % 4 :] + turns[: round % 4]
             for who in turns:
-                row = ours() if who == "autarky" else theirs(who)
+                row = theirs(who) if who in workers else ours(who)
                 rows[who].append(row)
                 print(json.dumps({"size": size, "round": round + 1, "who": who, **row}), flush=True)
         for process in workers.values():
@@ -101,14 +101,16 @@ def main():
             process.wait()
         median = {who: statistics.median(r["tokens_per_second"] for r in found) for who, found in rows.items()}
         resident = {who: max(r["resident_bytes"] for r in found) for who, found in rows.items()}
-        print(json.dumps({
-            "size": size, "median": median, "resident": resident,
-            "times_eager": median["autarky"] / median["eager"],
-            "times_compiled": median["autarky"] / median["compiled"],
-            "share_of_peak": statistics.median(r["flops"] / r["peak_flops"] for r in rows["autarky"]),
-            "memory_of_eager": resident["autarky"] / resident["eager"],
-            "memory_of_compiled": resident["autarky"] / resident["compiled"],
-        }), flush=True)
+        print(json.dumps({"size": size, "median": median, "resident": resident}), flush=True)
+        for who in ("bf16", "int8"):
+            print(json.dumps({
+                "size": size, "who": who,
+                "times_eager": median[who] / median["eager"],
+                "times_compiled": median[who] / median["compiled"],
+                "share_of_peak": statistics.median(r["flops"] / r["peak_flops"] for r in rows[who]),
+                "memory_of_eager": resident[who] / resident["eager"],
+                "memory_of_compiled": resident[who] / resident["compiled"],
+            }), flush=True)
 
 
 if sys.argv[1:2] == ["--worker"]:
