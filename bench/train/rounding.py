@@ -51,11 +51,11 @@ class Product(torch.autograd.Function):
         if context.kind == "bf16":
             return halves(dy) @ halves(weight), halves(by_rows).T @ halves(rows), None, None
         dithered = context.kind == "int8"
-        by_weight = 0
+        by_x, by_weight = integers(dy, -1, dithered) @ integers(weight, 0, False), 0
         for i in range(0, len(rows), context.stretch):
             part = slice(i, i + context.stretch)
             by_weight = by_weight + integers(by_rows[part], 0, dithered).T @ integers(rows[part], 0, False)
-        return integers(dy, -1, dithered) @ integers(weight, 0, False), by_weight, None, None
+        return by_x, by_weight, None, None
 
 
 class Linear(torch.nn.Module):
