@@ -29,6 +29,21 @@ fn precisions(device: &dyn Device) -> Vec<Precision> {
     all
 }
 
+/// One sequence of so many tokens, AdamW, and nothing else.
+fn plain(tokens: usize, precision: Precision) -> TrainerOptions {
+    TrainerOptions {
+        tokens,
+        sequences: 1,
+        adamw: AdamWOptions::default(),
+        muon: None,
+        largest_norm: None,
+        largest_jump: None,
+        precision,
+        recompute: false,
+        ema: None,
+    }
+}
+
 fn trainer_on(
     device: &dyn Device,
     name: &str,
@@ -39,15 +54,10 @@ fn trainer_on(
     let model = Model::open(&folder).unwrap();
     let tokens = input(&folder);
     let options = TrainerOptions {
-        tokens: sequences * (tokens.len() - 1),
         sequences,
         adamw: AdamWOptions { second_decay: 0.95, weight_decay: 0.1, ..AdamWOptions::default() },
-        muon: None,
         largest_norm: Some(1.0),
-        largest_jump: None,
-        precision,
-        recompute: false,
-        ema: None,
+        ..plain(sequences * (tokens.len() - 1), precision)
     };
     (Trainer::new(device, model.graph(), model.weights(), options).unwrap(), tokens)
 }
@@ -81,17 +91,8 @@ fn the_average_is_that_of_the_weights_after_every_applied_step() {
     let model = Model::open(&folder).unwrap();
     let tokens = input(&folder);
     let trainer = |ema| {
-        let options = TrainerOptions {
-            tokens: tokens.len() - 1,
-            sequences: 1,
-            adamw: AdamWOptions::default(),
-            muon: None,
-            largest_norm: Some(1.0),
-            largest_jump: None,
-            precision: Precision::F32,
-            recompute: false,
-            ema,
-        };
+        let options =
+            TrainerOptions { largest_norm: Some(1.0), ema, ..plain(tokens.len() - 1, Precision::F32) };
         Trainer::new(&Reference, model.graph(), model.weights(), options).unwrap()
     };
     let (mut plain, mut averaging) = (trainer(None), trainer(Some(DECAY)));
@@ -162,17 +163,7 @@ fn a_step_may_be_far_shorter_than_the_largest() {
     let device = cpu(Isa::detect(), 2);
     for precision in precisions(&device) {
         let losses = [tokens.len(), 2000].map(|most| {
-            let options = TrainerOptions {
-                sequences: 1,
-                tokens: most,
-                adamw: AdamWOptions::default(),
-                muon: None,
-                largest_norm: None,
-                largest_jump: None,
-                precision,
-                recompute: false,
-                ema: None,
-            };
+            let options = plain(most, precision);
             let mut trainer = Trainer::new(&device, model.graph(), model.weights(), options).unwrap();
             [0; 3].map(|_| trainer.step(&[&tokens], 3e-3).unwrap().loss.to_bits())
         });
@@ -184,17 +175,7 @@ fn a_step_may_be_far_shorter_than_the_largest() {
 fn bytes_are_refused_where_nothing_multiplies_them() {
     let folder = checkpoint("llama");
     let model = Model::open(&folder).unwrap();
-    let options = TrainerOptions {
-        sequences: 1,
-        tokens: 8,
-        adamw: AdamWOptions::default(),
-        muon: None,
-        largest_norm: None,
-        largest_jump: None,
-        precision: Precision::Int8,
-        recompute: false,
-        ema: None,
-    };
+    let options = plain(8, Precision::Int8);
     for device in [&Reference as &dyn Device, &cpu(Isa::Scalar, 1)] {
         let error = Trainer::new(device, model.graph(), model.weights(), options).err().unwrap();
         assert!(error.to_string().contains("the kernels here are scalar: use \"bf16\""), "{error}");
@@ -219,15 +200,9 @@ fn a_step_with_gradients_far_above_the_usual_changes_nothing() {
     let model = Model::open(&folder).unwrap();
     let tokens = input(&folder);
     let options = TrainerOptions {
-        sequences: 1,
-        tokens: tokens.len(),
-        adamw: AdamWOptions::default(),
-        muon: None,
         largest_norm: Some(1.0),
         largest_jump: Some(5.0),
-        precision: Precision::F32,
-        recompute: false,
-        ema: None,
+        ..plain(tokens.len(), Precision::F32)
     };
     let mut trainer = Trainer::new(&Reference, model.graph(), model.weights(), options).unwrap();
     let example = [Example::from(&tokens[..])];
@@ -263,17 +238,7 @@ fn weights_of_a_few_bits_are_not_trained() {
     });
     let graph = outline_of(Path::new("made up"), config.as_object().unwrap()).unwrap().graph;
     let weights = RandomWeights::new(&mut Rng::new(5), &graph, |_| DType::Q8_0);
-    let options = TrainerOptions {
-        sequences: 1,
-        tokens: 8,
-        adamw: AdamWOptions::default(),
-        muon: None,
-        largest_norm: None,
-        largest_jump: None,
-        precision: Precision::Bf16,
-        recompute: false,
-        ema: None,
-    };
+    let options = plain(8, Precision::Bf16);
     let error = Trainer::new(&cpu(Isa::detect(), 1), &graph, &weights, options).err().unwrap();
     assert!(error.to_string().contains("is Q8_0: small steps would be lost"), "{error}");
 }

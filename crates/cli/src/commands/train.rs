@@ -65,13 +65,7 @@ fn train(args: &TrainingArgs, joined: Option<&OverMpi>) -> Result<()> {
     let tells = ranks.rank() == 0;
     let peak = (args.device.device == DeviceName::Cpu && !args.json && tells).then(|| {
         let isa = device.abilities().instruction_set.parse().unwrap_or_else(|_| Isa::detect());
-        let pool = Pool::new(threads);
-        let own = match config.training.precision {
-            Precision::Bf16 => peak::bf16_flops(isa, &pool),
-            Precision::F32 => peak::f32_flops(isa, &pool),
-            Precision::Int8 => peak::int8_ops(isa, &pool),
-        };
-        own * ranks.size() as f64
+        peak_of(config.training.precision, isa, threads) * ranks.size() as f64
     });
     let processes = joined.map_or(String::new(), OverMpi::describe);
     let isa = device.abilities().instruction_set;
@@ -86,6 +80,16 @@ fn train(args: &TrainingArgs, joined: Option<&OverMpi>) -> Result<()> {
     view.progress = None;
     let summary = outcome.with_context(|| format!("cannot train in {}", folder.display()))?;
     if tells { view.end(&summary, &folder) } else { Ok(()) }
+}
+
+/// Operations that this machine does in a second in a precision.
+pub(super) fn peak_of(precision: Precision, isa: Isa, threads: usize) -> f64 {
+    let pool = Pool::new(threads);
+    match precision {
+        Precision::F32 => peak::f32_flops(isa, &pool),
+        Precision::Bf16 => peak::bf16_flops(isa, &pool),
+        Precision::Int8 => peak::int8_ops(isa, &pool),
+    }
 }
 
 /// What is shown of a run.

@@ -318,9 +318,7 @@ impl Blocks {
         }
         weight
     }
-}
 
-impl Blocks {
     /// As [`Blocks::pack`], rounded to 8-bit integers.
     ///
     /// # Panics

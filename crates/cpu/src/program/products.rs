@@ -12,7 +12,7 @@ use crate::matmul::{
 use super::lower::GATE_WINDOW;
 use super::run::Run;
 use super::task::{BufferId, Matrix, Operand};
-use super::weights::Lent;
+use super::weights::{Lent, panels_at_once};
 
 /// Rows that one piece of a product covers at most: their activations stay in the second-level cache while a thread runs
 /// them through one panel after another.
@@ -148,8 +148,7 @@ impl Run<'_, '_> {
     ) {
         let (panels, rows) = (weight.rows().div_ceil(PANEL_ROWS), x.shape().rows());
         let stripe = Int8Panels::panel_bytes(x.shape().cols().min(STRIPE)).expect("a matrix that is there");
-        let most = (STRIPES / stripe / 3).max(1) * 3;
-        let at_once = panels.div_ceil(panels.div_ceil(most)).next_multiple_of(3);
+        let at_once = panels_at_once(panels, STRIPES / stripe);
         let height = rows.div_ceil(rows.div_ceil(ROWS).max(1)).next_multiple_of(SET).max(SET);
         let (across, down) = (panels.div_ceil(at_once), rows.div_ceil(height));
         self.worker.for_each(across * down, 1, |pieces| {

@@ -44,6 +44,12 @@ pub(super) struct Lent {
 /// Bytes that a panel may have of a matrix that is not kept: a thread packs a few at a time.
 const LENT_PANEL: usize = 512 << 10;
 
+/// Panels of a block, when there is room for so many: in threes as kernels take them, and in blocks of about the same size.
+pub(super) fn panels_at_once(panels: usize, room: usize) -> usize {
+    let most = (room / 3).max(1) * 3;
+    panels.div_ceil(panels.div_ceil(most)).next_multiple_of(3)
+}
+
 impl Lent {
     /// A matrix that can be packed, and whose panels are small enough. (Large ones of 8-bit integers are packed once a step.)
     fn of(weight: usize, dtype: DType, shape: (usize, usize), transposed: bool, int8: bool) -> Option<Lent> {
@@ -53,13 +59,10 @@ impl Lent {
         (floats && (int8 || lent.panel_bytes() <= LENT_PANEL)).then_some(lent)
     }
 
-    /// Panels that a thread packs at a time: about as many as its second-level cache has room for beside activations, in
-    /// threes as kernels take them.
+    /// Panels that a thread packs at a time: about as many as its second-level cache has room for beside activations.
     pub(super) fn at_once(&self) -> usize {
         const ROOM: usize = 400 << 10;
-        let panels = self.shape.0.div_ceil(PANEL_ROWS);
-        let most = (ROOM / self.panel_bytes() / 3).max(1) * 3;
-        panels.div_ceil(panels.div_ceil(most)).next_multiple_of(3)
+        panels_at_once(self.shape.0.div_ceil(PANEL_ROWS), ROOM / self.panel_bytes())
     }
 
     fn panel_bytes(&self) -> usize {

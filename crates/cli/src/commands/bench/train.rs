@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use autarky_cpu::{Isa, Pool, Profile, matmul::peak};
+use autarky_cpu::{Isa, Profile};
 use autarky_engine::memory::human;
 use autarky_family::{Outline, outline, outline_of};
 use autarky_graph::Device;
@@ -13,6 +13,7 @@ use autarky_train::initial::Initial;
 use autarky_train::{AdamWOptions, Precision, Trainer, TrainerOptions};
 use serde_json::{Map, json};
 
+use super::super::train::peak_of;
 use super::machine::{Machine, Resident};
 use super::{median, print, print_json};
 use crate::args::{BenchArgs, DeviceName};
@@ -125,12 +126,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<()> {
     let with_peak = args.device.device == DeviceName::Cpu && !args.no_peak;
     let peak = with_peak.then(|| {
         let isa = instruction_set.parse().unwrap_or_else(|_| Isa::detect());
-        let pool = Pool::new(threads);
-        match precision {
-            Precision::F32 => peak::f32_flops(isa, &pool),
-            Precision::Bf16 => peak::bf16_flops(isa, &pool),
-            Precision::Int8 => peak::int8_ops(isa, &pool),
-        }
+        peak_of(precision, isa, threads)
     });
     let share = peak.map(|peak| flops(rate) / peak);
     let (machine, resident) = (Machine::here(), Resident::now().map(|r| r.total));

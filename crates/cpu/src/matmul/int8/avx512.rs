@@ -411,16 +411,11 @@ unsafe fn pack_along(to: *mut u8, from: *const f32, stride: usize, lanes: usize,
             _mm512_maskz_loadu_ps(mask, from.wrapping_add(lane * stride + col))
         };
         for (lane, most) in most.iter_mut().enumerate().take(lanes) {
-            let mut all = [_mm512_setzero_si512(); 2];
-            for col in (0..cols).step_by(2 * PANEL_ROWS) {
-                all[0] = _mm512_max_epi32(all[0], magnitudes(load(lane, col)));
-                all[1] = _mm512_max_epi32(all[1], magnitudes(load(lane, col + PANEL_ROWS)));
+            for col in (0..cols).step_by(PANEL_ROWS) {
                 // This row of the next panel.
-                let next = from.wrapping_add((lane + PANEL_ROWS) * stride + col);
-                prefetch_later(next);
-                prefetch_later(next.wrapping_add(PANEL_ROWS));
+                prefetch_later(from.wrapping_add((lane + PANEL_ROWS) * stride + col));
             }
-            *most = _mm512_reduce_max_epi32(_mm512_max_epi32(all[0], all[1]));
+            *most = largest(std::slice::from_raw_parts(from.add(lane * stride), cols));
         }
         let (scale, inverse) = scales(_mm512_loadu_si512(most.as_ptr().cast()), Rounding::Nearest);
         let mut inverses = [0f32; PANEL_ROWS];
