@@ -4,6 +4,7 @@ use autarky_graph::{ActivationKind, NormKind};
 
 use super::lanes::{LANES, Lanes, load_part, store_part};
 use super::math;
+use crate::matmul::prefetch_later;
 
 /// Rows whose sum is taken by itself before it is added to the rest.
 const ROWS: usize = 256;
@@ -148,8 +149,8 @@ pub(crate) unsafe fn column_sums<V: Lanes>(c: &Columns, gain: *mut f32, shift: *
     }
 }
 
-/// The cross entropy of a row of logits and its target; and, where `by` is not null, its derivative by the logits times
-/// a factor: (softmax − one at the target) · factor. `by` may be the logits.
+/// The cross entropy of a row of logits and its target, and the sum of the exponentials of the logits less the largest,
+/// which are written where `to` is not null. `to` may be the logits.
 ///
 /// # Safety
 /// As for [`Lanes`]; the pointers are good for `n` numbers, and the target is below `n`.
@@ -158,9 +159,8 @@ pub(crate) unsafe fn cross_entropy<V: Lanes>(
     logits: *const f32,
     n: usize,
     target: usize,
-    factor: f32,
-    by: *mut f32,
-) -> f32 {
+    to: *mut f32,
+) -> (f32, f32) {
     // SAFETY: as the caller promises.
     unsafe {
         let at_target = *logits.add(target);
@@ -175,20 +175,14 @@ pub(crate) unsafe fn cross_entropy<V: Lanes>(
             let x: V = load_part(logits.add(i), n - i, f32::NEG_INFINITY);
             let p = math::exp(x.sub(most));
             sums = sums.add(p);
-            if !by.is_null() {
-                store_part(p, by.add(i), n - i);
+            if !to.is_null() {
+                // The next row comes while there is much to compute.
+                prefetch_later(logits.wrapping_add(n + i));
+                store_part(p, to.add(i), n - i);
             }
         }
         let sum = sums.sum();
-        if !by.is_null() {
-            let share = V::splat(factor / sum);
-            for i in (0..n).step_by(LANES) {
-                let p: V = load_part(by.add(i), n - i, 0.0);
-                store_part(p.mul(share), by.add(i), n - i);
-            }
-            *by.add(target) -= factor;
-        }
-        (f64::from(largest) + libm::log(f64::from(sum)) - f64::from(at_target)) as f32
+        ((f64::from(largest) + libm::log(f64::from(sum)) - f64::from(at_target)) as f32, sum)
     }
 }
 

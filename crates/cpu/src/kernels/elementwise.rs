@@ -104,6 +104,19 @@ pub(crate) unsafe fn binary<V: Lanes>(op: Binary, a: *const f32, b: *const f32, 
     }
 }
 
+/// x *= factor, for `n` numbers.
+///
+/// # Safety
+/// As for [`Lanes`]; the pointer is good for `n` numbers.
+#[inline(always)]
+pub(crate) unsafe fn scale<V: Lanes>(factor: f32, x: *mut f32, n: usize) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let factor = V::splat(factor);
+        each!(V, n, x, [v = x], v.mul(factor))
+    }
+}
+
 /// y += factor · x, for `n` numbers.
 ///
 /// # Safety

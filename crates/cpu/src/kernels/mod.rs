@@ -69,7 +69,7 @@ pub(crate) struct Kernels {
     pub(crate) rotate: unsafe fn(Pairing, usize, *const f32, *const f32, *mut f32),
     pub(crate) route: RouteFn,
     pub(crate) quantize_row: unsafe fn(&[f32], &Activations, usize),
-    pub(crate) convert_row: unsafe fn(&[f32], &Activations, usize),
+    pub(crate) convert_row: unsafe fn(&[f32], &Activations, usize, usize),
     attend_span_f16: AttendSpan,
     attend_span_f32: AttendSpan,
     attend_span_i8: AttendSpan,
@@ -84,7 +84,8 @@ pub(crate) struct Kernels {
     pub(crate) norm_backward: NormBackward,
     pub(crate) gated_backward: GatedBackward,
     pub(crate) column_sums: unsafe fn(&Columns, *mut f32, *mut f32),
-    pub(crate) cross_entropy: unsafe fn(*const f32, usize, usize, f32, *mut f32) -> f32,
+    pub(crate) cross_entropy: unsafe fn(*const f32, usize, usize, *mut f32) -> (f32, f32),
+    pub(crate) scale: unsafe fn(f32, *mut f32, usize),
     pub(crate) attention_weights: unsafe fn(Softmax, *mut f32, *mut f32, (usize, usize, usize)) -> f32,
     pub(crate) attention_backward: unsafe fn(f32, *const f32, *const f32, *mut f32, usize) -> f32,
 }
@@ -155,6 +156,7 @@ macro_rules! kernels {
                 gated_backward,
                 column_sums,
                 cross_entropy,
+                scale,
                 attention_weights,
                 attention_backward,
             };
@@ -174,7 +176,7 @@ macro_rules! kernels {
             kernels!(@fn ($($feature)?) $V, quantize_row = quantize::quantize_row::<$V>,
                 (x: &[f32], out: &Activations, row: usize));
             kernels!(@fn ($($feature)?) $V, convert_row = crate::matmul::activations::convert_row,
-                (x: &[f32], out: &Activations, row: usize));
+                (x: &[f32], out: &Activations, row: usize, first: usize));
             kernels!(@fn ($($feature)?) $V, attend_span_f16 = attention::attend_span::<$V, u16>,
                 (tile: &Tile, keys: &Keys<'_>, span: (usize, usize)));
             kernels!(@fn ($($feature)?) $V, attend_span_f32 = attention::attend_span::<$V, f32>,
@@ -203,7 +205,9 @@ macro_rules! kernels {
             kernels!(@fn ($($feature)?) $V, column_sums = backward::column_sums::<$V>,
                 (c: &Columns, gain: *mut f32, shift: *mut f32));
             kernels!(@fn ($($feature)?) $V, cross_entropy = backward::cross_entropy::<$V>,
-                (logits: *const f32, n: usize, target: usize, factor: f32, by: *mut f32), f32);
+                (logits: *const f32, n: usize, target: usize, to: *mut f32), (f32, f32));
+            kernels!(@fn ($($feature)?) $V, scale = elementwise::scale::<$V>,
+                (factor: f32, x: *mut f32, n: usize));
             kernels!(@fn ($($feature)?) $V, attention_weights = backward::attention_weights::<$V>,
                 (s: Softmax, row: *mut f32, slopes: *mut f32, range: (usize, usize, usize)), f32);
             kernels!(@fn ($($feature)?) $V, attention_backward = backward::attention_backward::<$V>,

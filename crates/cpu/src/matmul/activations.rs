@@ -56,6 +56,9 @@ impl ActivationKind {
     }
 }
 
+/// Bytes from which on a matrix is not kept in caches.
+pub(super) const STREAMED: usize = 8 << 20;
+
 /// The shape of a matrix of activations, from which its place in memory follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ActivationShape {
@@ -135,6 +138,12 @@ impl Activations {
     /// The shape.
     pub fn shape(&self) -> ActivationShape {
         self.shape
+    }
+
+    /// Whether it is written past the caches, which have no room for it.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // asked by kernels
+    pub(super) fn is_streamed(&self) -> bool {
+        self.shape.bytes() >= STREAMED
     }
 
     /// Index of a row of a chunk, in rows.
@@ -321,13 +330,14 @@ pub(crate) unsafe fn quantize_row_portable(x: &[f32], out: &Activations, row: us
     }
 }
 
-/// Writes row `row` of `out`, an operand of floats, from `x`. Compiled again for each instruction set.
+/// Writes some of row `row` of `out`, an operand of floats, from `x`: from a chunk on. Compiled again for each instruction
+/// set.
 ///
 /// # Safety
-/// As [`quantize_row_portable`].
+/// As [`super::quantize_part`].
 #[inline(always)]
-pub(crate) unsafe fn convert_row(x: &[f32], out: &Activations, row: usize) {
-    for (chunk, x) in x.chunks(CHUNK).enumerate() {
+pub(crate) unsafe fn convert_row(x: &[f32], out: &Activations, row: usize, first: usize) {
+    for (chunk, x) in (first..).zip(x.chunks(CHUNK)) {
         // SAFETY: the places are inside the view and this function has them to itself.
         unsafe {
             if out.shape.kind == ActivationKind::F32 {

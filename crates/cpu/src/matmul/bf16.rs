@@ -5,7 +5,7 @@
 
 mod layout;
 
-pub(super) use layout::{pack_panels, write_chunk, write_panel, write_transposed};
+pub(super) use layout::{pack_panels, write_chunk, write_panel, write_row, write_transposed};
 
 use super::format::PANEL_ROWS;
 use super::paired::Paired;

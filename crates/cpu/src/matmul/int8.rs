@@ -108,19 +108,19 @@ impl Int8Panels {
     }
 }
 
-/// Writes a row of activations.
+/// Writes some of a row of activations, from a stripe on.
 ///
 /// # Safety
-/// As [`super::quantize_row`], which checked the lengths; the processor has such products of 8-bit integers.
-pub(super) unsafe fn write_row(rounding: Rounding, x: &[f32], to: &Activations, row: usize) {
+/// As [`super::quantize_part`], which checked the lengths; the processor has such products of 8-bit integers.
+pub(super) unsafe fn write_row(rounding: Rounding, x: &[f32], to: &Activations, row: usize, first: usize) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: as the caller promises.
     unsafe {
-        avx512::write_row(rounding, x, to, row);
+        avx512::write_row(rounding, x, to, row, first);
     }
     #[cfg(not(target_arch = "x86_64"))]
     unreachable!(
-        "no processor of this architecture has such products of 8-bit integers: {rounding:?} {x:?} {to:?} {row}"
+        "no processor of this architecture has such products of 8-bit integers: {rounding:?} {x:?} {to:?} {row} {first}"
     );
 }
 
@@ -173,6 +173,11 @@ impl Quads {
     /// Stretches of rows; the last may have fewer.
     pub(crate) fn stretches(&self) -> usize {
         self.rows.div_ceil(STRETCH)
+    }
+
+    /// Whether it is written past the caches, which have no room for it.
+    pub(super) fn is_streamed(&self) -> bool {
+        self.start.addr().is_multiple_of(WORDS) && self.rows * self.cols >= super::activations::STREAMED
     }
 
     /// Words of a column of a stretch.

@@ -255,14 +255,42 @@ fn kernel(isa: Isa) -> MatmulFn {
 pub unsafe fn quantize_row(isa: Isa, x: &[f32], out: &Activations, row: usize) {
     let shape = out.shape();
     assert_eq!(x.len(), shape.cols(), "elements of a row of {shape:?}");
+    // SAFETY: the caller's promise.
+    unsafe { quantize_part(isa, x, out, row, 0) }
+}
+
+/// As [`quantize_row`], for some columns from `first` on, a multiple of [`STRIPE`]: those up to the next stripe or to the end.
+/// Integers for quantized weights come by whole rows.
+///
+/// # Panics
+/// When the view has no such columns or rows, or its form is not written in parts.
+///
+/// # Safety
+/// As [`quantize_row`].
+pub(crate) unsafe fn quantize_part(isa: Isa, x: &[f32], out: &Activations, row: usize, first: usize) {
+    let shape = out.shape();
+    let (left, whole) = (shape.cols() - first, shape.kind() == ActivationKind::Int8);
+    assert!(
+        first.is_multiple_of(if whole { shape.cols().max(1) } else { STRIPE }),
+        "column {first} of {shape:?}"
+    );
+    assert!(
+        x.len() == left || x.len() < left && x.len().is_multiple_of(STRIPE),
+        "{} columns of {shape:?}",
+        x.len()
+    );
     assert!(row < shape.rows(), "row {row} of {shape:?}");
     // SAFETY: just checked; the rest is the caller's promise.
     unsafe {
         match shape.kind() {
             ActivationKind::Int8 if isa == Isa::Scalar => quantize_row_portable(x, out, row),
             ActivationKind::Int8 => (Kernels::of(isa).quantize_row)(x, out, row),
-            ActivationKind::F32 | ActivationKind::Bf16 => (Kernels::of(isa).convert_row)(x, out, row),
-            ActivationKind::Int8Rows(rounding) => int8::write_row(rounding, x, out, row),
+            #[cfg(target_arch = "x86_64")]
+            ActivationKind::Bf16 if isa.has_bf16_products() => bf16::write_row(x, out, row, first / CHUNK),
+            ActivationKind::F32 | ActivationKind::Bf16 => {
+                (Kernels::of(isa).convert_row)(x, out, row, first / CHUNK);
+            }
+            ActivationKind::Int8Rows(rounding) => int8::write_row(rounding, x, out, row, first / STRIPE),
         }
     }
 }

@@ -309,6 +309,18 @@ unsafe fn store(to: *mut f32, count: usize, numbers: __m512) {
     }
 }
 
+/// Stores a line of the cache: past it, if it is aligned and that is asked for.
+#[inline(always)]
+pub(super) unsafe fn put(to: *mut __m512i, words: __m512i, streamed: bool) {
+    // SAFETY: the line is the caller's.
+    unsafe {
+        match streamed {
+            true => _mm512_stream_si512(to, words),
+            false => _mm512_storeu_si512(to, words),
+        }
+    }
+}
+
 /// The first so many of 16 lanes.
 pub(super) fn columns(count: usize) -> __mmask16 {
     if count >= PANEL_ROWS { !0 } else { (1 << count) - 1 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use autarky_graph::Step;
 
 use crate::kernels::{Kernels, rope};
-use crate::matmul::{ActivationShape, Activations, quantize_row};
+use crate::matmul::{ActivationKind, ActivationShape, Activations, STRIPE, quantize_part, quantize_row};
 use crate::pool::Worker;
 use crate::profile::Profile;
 
@@ -192,6 +192,38 @@ impl Run<'_, '_> {
                 };
                 make(row, out);
                 to.operands.iter().for_each(|o| self.put_operand(o, row, out));
+            }
+        });
+    }
+
+    /// As [`Run::rows`], where what `make` gives finishes some columns of the row, and they are put into operands at once.
+    pub(super) fn rows_by_stripes<F: Fn(usize, usize)>(
+        &self,
+        to: &Sink,
+        make: impl Fn(usize, *mut f32) -> F,
+    ) {
+        let rows = self.count(to.rows);
+        // Some forms are written row by row.
+        let whole = to.operands.iter().any(|o| o.kind == ActivationKind::Int8 || o.heads != 1);
+        let stripe = if whole { to.width } else { STRIPE };
+        self.worker.for_each(rows, self.row_grain(rows), |range| {
+            for row in range {
+                let out = to.value.as_ref().map_or(self.scratch(), |matrix| self.row(matrix, row));
+                let finish = make(row, out);
+                for first in (0..to.width).step_by(stripe) {
+                    let count = stripe.min(to.width - first);
+                    finish(first, count);
+                    for operand in &to.operands {
+                        match whole {
+                            true => self.put_operand(operand, row, out),
+                            // SAFETY: the row has the numbers; row `row` of the operand is this thread's.
+                            false => unsafe {
+                                let x = std::slice::from_raw_parts(out.add(first), count);
+                                quantize_part(self.prepared.isa, x, &self.operand(operand, 0), row, first);
+                            },
+                        }
+                    }
+                }
             }
         });
     }

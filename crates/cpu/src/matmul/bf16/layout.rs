@@ -5,7 +5,7 @@ use super::super::format::{CHUNK, PANEL_ROWS, WORDS};
 use super::super::packed::Numbers;
 use super::super::paired::Paired;
 use super::super::prefetch_later;
-use super::super::words::{columns, turned};
+use super::super::words::{columns, put, turned};
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -59,6 +59,44 @@ pub(in super::super) unsafe fn write_chunk(
                 _mm512_storeu_si512(to.at(first + panel, pair).cast(), numbers);
             }
         }
+    }
+}
+
+/// Writes some of a row of activations, from a chunk on.
+///
+/// # Safety
+/// As [`super::super::quantize_part`]; the processor has these features.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c")]
+pub(in super::super) unsafe fn write_row(x: &[f32], to: &Activations, row: usize, first: usize) {
+    let streamed = to.is_streamed();
+    for (chunk, x) in (first..).zip(x.chunks(CHUNK)) {
+        let (whole, rest) = x.as_chunks::<{ 2 * PANEL_ROWS }>();
+        // SAFETY: the numbers are there, and the chunks of the row whole.
+        unsafe {
+            let mut at = to.bf16s(chunk, row).cast::<__m512i>();
+            let mut next = |numbers| {
+                put(at, numbers, streamed);
+                at = at.add(1);
+            };
+            for x in whole {
+                let (low, high) = (_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(x.as_ptr().add(PANEL_ROWS)));
+                next(std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low)));
+            }
+            let mut left = CHUNK / (2 * PANEL_ROWS) - whole.len();
+            if !rest.is_empty() {
+                let low = _mm512_maskz_loadu_ps(columns(rest.len()), rest.as_ptr());
+                let mask = columns(rest.len().saturating_sub(PANEL_ROWS));
+                let high = _mm512_maskz_loadu_ps(mask, rest.as_ptr().wrapping_add(PANEL_ROWS));
+                next(std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low)));
+                left -= 1;
+            }
+            // What is behind the last column is zero.
+            (0..left).for_each(|_| next(_mm512_setzero_si512()));
+        }
+    }
+    if streamed {
+        // Other threads may read the row when this one has said that it is there.
+        _mm_sfence();
     }
 }
 

@@ -108,44 +108,93 @@ pub(super) unsafe fn outer(dy: &Quads, dy_panel: usize, x: &Quads, panels: (usiz
     }
 }
 
-/// Sixteen different words.
+/// The golden ratio's fraction, 2⁻²³ its unit: a sequence that goes on by it, modulo one, fills the interval as evenly as
+/// any does, wherever it begins.
+const GOLDEN: u32 = 0x4f_1bbd;
+
+/// That times 0, 1, …, 15.
 const LANES: [u32; PANEL_ROWS] = {
     let mut lanes = [0; PANEL_ROWS];
     let mut i = 0;
     while i < PANEL_ROWS {
-        lanes[i] = (i as u32).wrapping_mul(0x9e37_79b9);
+        lanes[i] = (i as u32).wrapping_mul(GOLDEN);
         i += 1;
     }
     lanes
 };
 
-/// What dithers sixteen numbers that follow `column` in a row.
+/// What sequences of chances begin with: hashes of sixteen words, which sum up the numbers that share a scale and where
+/// they are. (The last steps of MurmurHash3.)
 #[inline(always)]
-unsafe fn seed(row: usize, column: usize) -> __m512i {
-    let place = (row as u32).wrapping_mul(0x85eb_ca6b) ^ (column as u32).wrapping_mul(0xc2b2_ae35);
-    // SAFETY: only registers and the constant are used.
-    unsafe { _mm512_xor_si512(_mm512_loadu_si512(LANES.as_ptr().cast()), _mm512_set1_epi32(place as i32)) }
-}
-
-/// Bytes as integers, from numbers and what they are to be multiplied by.
-#[inline(always)]
-unsafe fn rounded(x: __m512, inverse: __m512, seed: Option<__m512i>) -> __m512i {
+unsafe fn starts(words: __m512i) -> __m512i {
     // SAFETY: only registers are used.
     unsafe {
-        match seed {
+        let mixed = _mm512_xor_si512(words, _mm512_srli_epi32(words, 16));
+        let mixed = _mm512_mullo_epi32(mixed, _mm512_set1_epi32(0x85eb_ca6b_u32 as i32));
+        let mixed = _mm512_xor_si512(mixed, _mm512_srli_epi32(mixed, 13));
+        let mixed = _mm512_mullo_epi32(mixed, _mm512_set1_epi32(0xc2b2_ae35_u32 as i32));
+        _mm512_xor_si512(mixed, _mm512_srli_epi32(mixed, 16))
+    }
+}
+
+/// A word for a place, to be hashed with what is there.
+fn place_word(group: usize, nth: usize) -> i32 {
+    ((group as u32).wrapping_mul(0x9e37_79b1) ^ (nth as u32).wrapping_mul(0x27d4_eb2f)).cast_signed()
+}
+
+/// Whole numbers, from numbers and what they are to be multiplied by: the nearest; or, one too large, those below and above
+/// with a chance that the lowest 23 bits of a sequence tell.
+#[inline(always)]
+unsafe fn rounded(x: __m512, inverse: __m512, chance: Option<__m512i>) -> __m512i {
+    // SAFETY: only registers are used.
+    unsafe {
+        match chance {
             None => _mm512_cvtps_epi32(_mm512_mul_ps(x, inverse)),
-            Some(seed) => {
-                let mixed = _mm512_xor_si512(_mm512_castps_si512(x), seed);
-                let mixed = _mm512_xor_si512(mixed, _mm512_srli_epi32(mixed, 15));
-                let mixed = _mm512_mullo_epi32(mixed, _mm512_set1_epi32(0x2c1b_3c6d));
-                // The highest bits as a fraction: from −1/2 to 1/2.
-                let one = _mm512_set1_epi32(0x3f80_0000);
-                let chance = _mm512_castsi512_ps(_mm512_or_si512(_mm512_srli_epi32(mixed, 9), one));
-                let chance = _mm512_sub_ps(chance, _mm512_set1_ps(1.5));
-                _mm512_cvtps_epi32(_mm512_fmadd_ps(x, inverse, chance))
+            Some(chance) => {
+                // (chance & fraction) | one: from 1 to 2.
+                let (fraction, one) = (_mm512_set1_epi32(0x7f_ffff), _mm512_set1_epi32(0x3f80_0000));
+                let chance = _mm512_castsi512_ps(_mm512_ternarylogic_epi32::<0xea>(chance, fraction, one));
+                _mm512_cvt_roundps_epi32::<{ _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC }>(_mm512_fmadd_ps(
+                    x, inverse, chance,
+                ))
             }
         }
     }
+}
+
+/// Four times sixteen whole numbers as bytes: in every part of sixteen bytes four of each. What was dithered is one too large,
+/// and no more than 127.
+#[inline(always)]
+unsafe fn bytes(numbers: [__m512i; 4], dithered: bool) -> __m512i {
+    let [a, b, c, d] = numbers;
+    // SAFETY: only registers are used.
+    unsafe {
+        let bytes = _mm512_packs_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
+        if dithered { _mm512_sub_epi8(bytes, _mm512_set1_epi8(1)) } else { bytes }
+    }
+}
+
+/// Adds the four bytes of every word to a sum.
+#[inline(always)]
+unsafe fn add_bytes(sums: __m512i, bytes: __m512i) -> __m512i {
+    // SAFETY: only registers are used.
+    unsafe { _mm512_dpbusd_epi32(sums, _mm512_set1_epi8(1), bytes) }
+}
+
+/// [`bytes`] with all of the first sixteen before those of the next.
+#[inline(always)]
+unsafe fn in_a_row(bytes: __m512i) -> __m512i {
+    const ORDER: [u32; 16] = [0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15];
+    // SAFETY: only registers and the constant are used.
+    unsafe { _mm512_permutexvar_epi32(_mm512_loadu_si512(ORDER.as_ptr().cast()), bytes) }
+}
+
+/// [`bytes`] as sixteen words with one of each of the four.
+#[inline(always)]
+unsafe fn side_by_side(bytes: __m512i) -> __m512i {
+    const ORDER: [u8; 16] = [0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15];
+    // SAFETY: only registers and the constant are used.
+    unsafe { _mm512_shuffle_epi8(bytes, _mm512_broadcast_i32x4(_mm_loadu_si128(ORDER.as_ptr().cast()))) }
 }
 
 #[inline(always)]
@@ -158,10 +207,10 @@ unsafe fn magnitudes(x: __m512) -> __m512i {
 /// finite, so that the fault shows in the result.
 #[inline(always)]
 unsafe fn scales(magnitudes: __m512i, rounding: Rounding) -> (__m512, __m512) {
-    // What is dithered may be rounded half a step further.
+    // What is dithered may be rounded up by a step.
     let steps = match rounding {
         Rounding::Nearest => 127.0,
-        Rounding::Dithered => 126.5,
+        Rounding::Dithered => 126.0,
     };
     // SAFETY: only registers are used.
     unsafe {
@@ -178,93 +227,86 @@ unsafe fn scales(magnitudes: __m512i, rounding: Rounding) -> (__m512, __m512) {
 ///
 /// # Safety
 /// As there.
+pub(super) unsafe fn write_row(rounding: Rounding, x: &[f32], to: &Activations, row: usize, first: usize) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        match rounding {
+            Rounding::Nearest => write_stripes::<false>(x, to, row, first),
+            Rounding::Dithered => write_stripes::<true>(x, to, row, first),
+        }
+    }
+}
+
+/// # Safety
+/// As [`write_row`].
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-pub(super) unsafe fn write_row(rounding: Rounding, x: &[f32], to: &Activations, row: usize) {
-    for (stripe, x) in x.chunks(STRIPE).enumerate() {
+unsafe fn write_stripes<const DITHERED: bool>(x: &[f32], to: &Activations, row: usize, first: usize) {
+    let rounding = if DITHERED { Rounding::Dithered } else { Rounding::Nearest };
+    let streamed = to.is_streamed();
+    for (stripe, x) in (first..).zip(x.chunks(STRIPE)) {
         // SAFETY: the row is the view's, and its chunks are whole.
         unsafe {
-            let (scale, inverse) = scales(_mm512_set1_epi32(largest(x)), rounding);
-            let mut sum = 0i32;
+            let (most, word) = sum_up(x);
+            let (scale, inverse) = scales(_mm512_set1_epi32(most), rounding);
+            let start = starts(_mm512_set1_epi32(word ^ place_word(row, stripe)));
+            let mut chance = _mm512_add_epi32(start, _mm512_loadu_si512(LANES.as_ptr().cast()));
+            let mut sums = _mm512_setzero_si512();
             for (nth, x) in x.chunks(CHUNK).enumerate() {
-                let first = stripe * STRIPE + nth * CHUNK;
-                let (place, codes) = ((row, first), to.int8s(first / CHUNK, row));
-                // Of what is not finite it means nothing.
-                sum = sum.wrapping_add(match rounding {
-                    Rounding::Nearest => write_chunk::<false>(x, inverse, place, codes),
-                    Rounding::Dithered => write_chunk::<true>(x, inverse, place, codes),
-                });
+                let codes = to.int8s(stripe * STRIPE / CHUNK + nth, row);
+                for (i, x) in x.chunks(4 * PANEL_ROWS).enumerate() {
+                    let numbers = std::array::from_fn(|part| {
+                        let mask = columns(x.len().saturating_sub(part * PANEL_ROWS));
+                        let x = _mm512_maskz_loadu_ps(mask, x.as_ptr().wrapping_add(part * PANEL_ROWS));
+                        let number = rounded(x, inverse, DITHERED.then_some(chance));
+                        chance =
+                            _mm512_add_epi32(chance, _mm512_set1_epi32((PANEL_ROWS as u32 * GOLDEN) as i32));
+                        number
+                    });
+                    let bytes = bytes(numbers, DITHERED);
+                    sums = add_bytes(sums, bytes);
+                    words::put(codes.add(i * 4 * PANEL_ROWS).cast(), in_a_row(bytes), streamed);
+                }
             }
             let (to_scale, to_sum) = to.int8_scale(stripe, row);
             *to_scale = _mm512_cvtss_f32(scale);
-            *to_sum = sum.wrapping_mul(-128);
+            // Of what is not finite it means nothing.
+            *to_sum = _mm512_reduce_add_epi32(sums).wrapping_mul(-128);
         }
+    }
+    if streamed {
+        // Other threads may read the row when this one has said that it is there.
+        _mm_sfence();
     }
 }
 
-/// The bits of the largest magnitude.
+/// The bits of the largest magnitude, and those of all numbers together: each occurs in them.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-unsafe fn largest(x: &[f32]) -> i32 {
-    let mut most = [_mm512_setzero_si512(); 4];
+unsafe fn sum_up(x: &[f32]) -> (i32, i32) {
+    let (mut most, mut words) = ([_mm512_setzero_si512(); 4], _mm512_setzero_si512());
     let (fours, rest) = x.as_chunks::<{ 4 * PANEL_ROWS }>();
     // SAFETY: the numbers are there.
     unsafe {
+        let mut take = |most: &mut __m512i, x: __m512| {
+            *most = _mm512_max_epi32(*most, magnitudes(x));
+            words = _mm512_xor_si512(words, _mm512_castps_si512(x));
+        };
         for four in fours {
             for (i, most) in most.iter_mut().enumerate() {
-                let x = _mm512_loadu_ps(four.as_ptr().add(i * PANEL_ROWS));
-                *most = _mm512_max_epi32(*most, magnitudes(x));
+                take(most, _mm512_loadu_ps(four.as_ptr().add(i * PANEL_ROWS)));
             }
         }
         for x in rest.chunks(PANEL_ROWS) {
-            let x = _mm512_maskz_loadu_ps(columns(x.len()), x.as_ptr());
-            most[0] = _mm512_max_epi32(most[0], magnitudes(x));
+            take(&mut most[0], _mm512_maskz_loadu_ps(columns(x.len()), x.as_ptr()));
         }
         let [a, b, c, d] = most;
-        _mm512_reduce_max_epi32(_mm512_max_epi32(_mm512_max_epi32(a, b), _mm512_max_epi32(c, d)))
-    }
-}
-
-/// Writes the bytes of a chunk, which has a place in the matrix, and gives their sum.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-unsafe fn write_chunk<const DITHERED: bool>(
-    x: &[f32],
-    inverse: __m512,
-    (row, first): (usize, usize),
-    to: *mut i8,
-) -> i32 {
-    let mut sum = _mm512_setzero_si512();
-    let (whole, rest) = x.as_chunks::<PANEL_ROWS>();
-    // SAFETY: the numbers are there, and a chunk has room for whole vectors.
-    unsafe {
-        let mut put = |numbers: __m512, i: usize| {
-            let seed = DITHERED.then(|| seed(row, first + i * PANEL_ROWS));
-            let codes = rounded(numbers, inverse, seed);
-            sum = _mm512_add_epi32(sum, codes);
-            _mm_storeu_si128(to.add(i * PANEL_ROWS).cast(), _mm512_cvtepi32_epi8(codes));
-        };
-        for (i, x) in whole.iter().enumerate() {
-            put(_mm512_loadu_ps(x.as_ptr()), i);
-        }
-        if !rest.is_empty() {
-            put(_mm512_maskz_loadu_ps(columns(rest.len()), rest.as_ptr()), whole.len());
-        }
-        _mm512_reduce_add_epi32(sum)
-    }
-}
-
-/// Sixteen words of bytes, from sixteen integers that are each one's `nth`.
-#[inline(always)]
-unsafe fn placed(codes: __m512i, nth: usize) -> __m512i {
-    // SAFETY: only registers are used.
-    unsafe {
-        let byte = _mm512_and_si512(codes, _mm512_set1_epi32(0xff));
-        match nth {
-            0 => byte,
-            1 => _mm512_slli_epi32(byte, 8),
-            2 => _mm512_slli_epi32(byte, 16),
-            _ => _mm512_slli_epi32(codes, 24),
-        }
+        let most = _mm512_reduce_max_epi32(_mm512_max_epi32(_mm512_max_epi32(a, b), _mm512_max_epi32(c, d)));
+        // Lanes turned by different counts, so that numbers which are everywhere do not cancel out.
+        let words = _mm512_rolv_epi32(words, _mm512_loadu_si512(LANES.as_ptr().cast()));
+        let halves = _mm256_xor_si256(_mm512_castsi512_si256(words), _mm512_extracti64x4_epi64::<1>(words));
+        let quarters = _mm_xor_si128(_mm256_castsi256_si128(halves), _mm256_extracti128_si256::<1>(halves));
+        let word = _mm_xor_si128(quarters, _mm_shuffle_epi32::<0b1110>(quarters));
+        (most, _mm_cvtsi128_si32(_mm_xor_si128(word, _mm_shuffle_epi32::<1>(word))))
     }
 }
 
@@ -286,13 +328,35 @@ pub(super) unsafe fn write_quads(to: &Quads, panels: Range<usize>, stretch: usiz
         let left = (panels.end - panel).min(CHUNK / PANEL_ROWS - panel % (CHUNK / PANEL_ROWS));
         // SAFETY: as the caller promises.
         panel += unsafe {
-            match (left, from) {
-                (TOGETHER.., ColumnSource::Bf16(_)) => quads::<true, TOGETHER>(to, panel, stretch, from),
-                (TOGETHER.., _) => quads::<false, TOGETHER>(to, panel, stretch, from),
-                (_, ColumnSource::Bf16(_)) => quads::<true, 1>(to, panel, stretch, from),
-                _ => quads::<false, 1>(to, panel, stretch, from),
+            match to.rounding {
+                Rounding::Nearest => some_quads::<false>(to, panel, left, stretch, from),
+                Rounding::Dithered => some_quads::<true>(to, panel, left, stretch, from),
             }
         };
+    }
+}
+
+/// A stretch of some of so many panels.
+///
+/// # Safety
+/// As [`Quads::write`].
+unsafe fn some_quads<const DITHERED: bool>(
+    to: &Quads,
+    panel: usize,
+    left: usize,
+    stretch: usize,
+    from: &ColumnSource,
+) -> usize {
+    // SAFETY: as the caller promises.
+    unsafe {
+        match (left, from) {
+            (TOGETHER.., ColumnSource::Bf16(_)) => {
+                quads::<DITHERED, true, TOGETHER>(to, panel, stretch, from)
+            }
+            (TOGETHER.., _) => quads::<DITHERED, false, TOGETHER>(to, panel, stretch, from),
+            (_, ColumnSource::Bf16(_)) => quads::<DITHERED, true, 1>(to, panel, stretch, from),
+            _ => quads::<DITHERED, false, 1>(to, panel, stretch, from),
+        }
     }
 }
 
@@ -302,14 +366,13 @@ pub(super) unsafe fn write_quads(to: &Quads, panels: Range<usize>, stretch: usiz
 /// As [`Quads::write`].
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 #[allow(clippy::needless_range_loop)] // loops of a fixed length over registers
-unsafe fn quads<const BF16: bool, const P: usize>(
+unsafe fn quads<const DITHERED: bool, const BF16: bool, const P: usize>(
     to: &Quads,
     panel: usize,
     stretch: usize,
     from: &ColumnSource,
 ) -> usize {
     let (first, end) = (stretch * STRETCH, to.rows.min((stretch + 1) * STRETCH));
-    let dithered = to.rounding == Rounding::Dithered;
     // Where row 0 of the first panel is, and bytes from one row to the next.
     let column = panel * PANEL_ROWS;
     let (start, stride) = match from {
@@ -320,6 +383,7 @@ unsafe fn quads<const BF16: bool, const P: usize>(
         }
     };
     let mask: [__mmask16; P] = std::array::from_fn(|p| columns(to.cols - column - p * PANEL_ROWS));
+    let streamed = to.is_streamed();
     // SAFETY: rows and columns are the source's, those behind the last column masked or zero; the places are the matrix's.
     unsafe {
         let load = |row: usize, p: usize| match BF16 {
@@ -333,31 +397,50 @@ unsafe fn quads<const BF16: bool, const P: usize>(
                 _mm512_maskz_loadu_ps(mask[p], numbers)
             }
         };
-        let mut most = [_mm512_setzero_si512(); P];
-        for row in first..end {
-            for p in 0..P {
-                most[p] = _mm512_max_epi32(most[p], magnitudes(load(row, p)));
+        // The bits of the largest magnitudes, and words that sum all numbers up.
+        let (mut most, mut words) = ([_mm512_setzero_si512(); P], [_mm512_setzero_si512(); P]);
+        if BF16 {
+            let (mut high, mut all) = ([_mm256_setzero_si256(); P], [_mm256_setzero_si256(); P]);
+            for row in first..end {
+                for p in 0..P {
+                    let x = start.add(row * stride).cast::<u16>().add(p * PANEL_ROWS);
+                    let x = _mm256_loadu_si256(x.cast());
+                    high[p] = _mm256_max_epu16(high[p], _mm256_and_si256(x, _mm256_set1_epi16(0x7fff)));
+                    all[p] = _mm256_xor_si256(all[p], x);
+                }
+            }
+            let widened = |x| _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(x));
+            (most, words) = (high.map(widened), all.map(widened));
+        } else {
+            for row in first..end {
+                for p in 0..P {
+                    let x = load(row, p);
+                    most[p] = _mm512_max_epi32(most[p], magnitudes(x));
+                    words[p] = _mm512_xor_si512(words[p], _mm512_castps_si512(x));
+                }
             }
         }
         let scales: [(__m512, __m512); P] = std::array::from_fn(|p| scales(most[p], to.rounding));
+        let mut chances: [__m512i; P] = std::array::from_fn(|p| {
+            let place = _mm512_set1_epi32(place_word(stretch, panel + p));
+            let place = _mm512_add_epi32(place, _mm512_loadu_si512(LANES.as_ptr().cast()));
+            starts(_mm512_xor_si512(words[p], place))
+        });
         let mut sums = [_mm512_setzero_si512(); P];
         let places: [*mut u8; P] = std::array::from_fn(|p| to.at(panel + p, stretch));
         for (word, row) in (first..end).step_by(4).enumerate() {
-            let count = 4.min(end - row);
             for p in 0..P {
-                let mut quad = _mm512_setzero_si512();
-                let mut put = |i: usize| {
-                    let seed = dithered.then(|| seed(row + i, column + p * PANEL_ROWS));
-                    let codes = rounded(load(row + i, p), scales[p].1, seed);
-                    sums[p] = _mm512_add_epi32(sums[p], codes);
-                    quad = _mm512_or_si512(quad, placed(codes, i));
+                let mut number = |i: usize| {
+                    let x = if row + i < end { load(row + i, p) } else { _mm512_setzero_ps() };
+                    let number = rounded(x, scales[p].1, DITHERED.then_some(chances[p]));
+                    chances[p] = _mm512_add_epi32(chances[p], _mm512_set1_epi32(GOLDEN as i32));
+                    number
                 };
-                match count {
-                    4 => (0..4).for_each(&mut put),
-                    _ => (0..count).for_each(&mut put),
-                }
-                let quad = if dithered { quad } else { unsigned(quad) };
-                _mm512_storeu_si512(places[p].add(word * WORDS).cast(), quad);
+                let bytes = bytes([number(0), number(1), number(2), number(3)], DITHERED);
+                let quad = side_by_side(bytes);
+                sums[p] = add_bytes(sums[p], quad);
+                let quad = if DITHERED { quad } else { unsigned(quad) };
+                words::put(places[p].add(word * WORDS).cast(), quad, streamed);
             }
         }
         for p in 0..P {
@@ -366,6 +449,9 @@ unsafe fn quads<const BF16: bool, const P: usize>(
             let sums = _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(sums[p], 7));
             _mm512_storeu_si512(behind.add(WORDS).cast(), sums);
         }
+    }
+    if streamed {
+        _mm_sfence();
     }
     P
 }
@@ -415,7 +501,7 @@ unsafe fn pack_along(to: *mut u8, from: *const f32, stride: usize, lanes: usize,
                 // This row of the next panel.
                 prefetch_later(from.wrapping_add((lane + PANEL_ROWS) * stride + col));
             }
-            *most = largest(std::slice::from_raw_parts(from.add(lane * stride), cols));
+            *most = sum_up(std::slice::from_raw_parts(from.add(lane * stride), cols)).0;
         }
         let (scale, inverse) = scales(_mm512_loadu_si512(most.as_ptr().cast()), Rounding::Nearest);
         let mut inverses = [0f32; PANEL_ROWS];
@@ -424,13 +510,8 @@ unsafe fn pack_along(to: *mut u8, from: *const f32, stride: usize, lanes: usize,
             let mut rows = [_mm512_setzero_si512(); PANEL_ROWS];
             for (lane, row) in rows.iter_mut().enumerate().take(lanes) {
                 let inverse = _mm512_set1_ps(inverses[lane]);
-                let part = |nth: usize| {
-                    let codes = rounded(load(lane, col + nth * PANEL_ROWS), inverse, None);
-                    _mm512_cvtepi32_epi8(codes)
-                };
-                let low = _mm256_set_m128i(part(1), part(0));
-                let high = _mm256_set_m128i(part(3), part(2));
-                *row = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high);
+                let part = |nth: usize| rounded(load(lane, col + nth * PANEL_ROWS), inverse, None);
+                *row = in_a_row(bytes(std::array::from_fn(part), false));
             }
             for (word, rows) in turned(rows).into_iter().enumerate().take((cols - col).div_ceil(4)) {
                 _mm512_storeu_si512(to.add((col / 4 + word) * WORDS).cast(), unsigned(rows));
@@ -455,10 +536,11 @@ unsafe fn pack_across(to: *mut u8, from: *const f32, stride: usize, lanes: usize
         }
         let (scale, inverse) = scales(most, Rounding::Nearest);
         for col in (0..cols).step_by(4) {
-            let mut quad = _mm512_setzero_si512();
-            for i in 0..4.min(cols - col) {
-                quad = _mm512_or_si512(quad, placed(rounded(load(col + i), inverse, None), i));
-            }
+            let number = |i: usize| {
+                let x = if col + i < cols { load(col + i) } else { _mm512_setzero_ps() };
+                rounded(x, inverse, None)
+            };
+            let quad = side_by_side(bytes(std::array::from_fn(number), false));
             _mm512_storeu_si512(to.add(col / 4 * WORDS).cast(), unsigned(quad));
         }
         scale

@@ -26,17 +26,24 @@ impl Run<'_, '_> {
             Derivative::CrossEntropy { logits, targets, to } => {
                 self.each_row(to, |row, out| {
                     // SAFETY: the rows are there, and the step was checked for its targets.
-                    unsafe { *out = self.cross_entropy(logits, targets, row, 0.0, std::ptr::null_mut()) };
+                    unsafe { *out = self.cross_entropy(logits, targets, row, std::ptr::null_mut()).0 };
                 });
             }
             Derivative::CrossEntropyBackward { logits, targets, factors, losses, to } => {
-                self.rows(to, |row, out| {
+                // A stripe of a row stays in the first-level cache until it is in every form.
+                self.rows_by_stripes(to, |row, out| {
                     // SAFETY: as above; `out` has the sink's width, which is that of the logits.
                     unsafe {
-                        let factor = *self.row(factors, row);
-                        let loss = self.cross_entropy(logits, targets, row, factor, out);
+                        let (loss, sum) = self.cross_entropy(logits, targets, row, out);
                         if let Some(losses) = losses {
                             *self.row(losses, row) = loss;
+                        }
+                        let (target, factor) = (*self.row(targets, row) as usize, *self.row(factors, row));
+                        move |first: usize, count: usize| {
+                            (self.kernels().scale)(factor / sum, out.add(first), count);
+                            if (first..first + count).contains(&target) {
+                                *out.add(target) -= factor;
+                            }
                         }
                     }
                 });
@@ -242,19 +249,18 @@ impl Run<'_, '_> {
     }
 
     /// # Safety
-    /// The row is the step's, and `by` null or good for a row of logits.
+    /// The row is the step's, and `to` null or good for a row of logits.
     unsafe fn cross_entropy(
         &self,
         logits: &Matrix,
         targets: &Matrix,
         row: usize,
-        factor: f32,
-        by: *mut f32,
-    ) -> f32 {
+        to: *mut f32,
+    ) -> (f32, f32) {
         // SAFETY: as the caller promises; the step was checked for its targets.
         unsafe {
             let target = *self.row(targets, row) as usize;
-            (self.kernels().cross_entropy)(self.row(logits, row), logits.width, target, factor, by)
+            (self.kernels().cross_entropy)(self.row(logits, row), logits.width, target, to)
         }
     }
 
