@@ -198,6 +198,7 @@ fn work(shared: &Shared, index: usize) {
         // SAFETY: `step` changed, so `run` has stored a job, and it keeps the closure alive until `running` is 0.
         let job = unsafe { &*(*shared.job.get()).expect("a step comes with a job") };
         take_part(shared, index, &mut scratch, job);
+        stores_are_done();
         shared.running.0.fetch_sub(1, Ordering::Release);
     }
 }
@@ -231,6 +232,15 @@ fn take_part(shared: &Shared, index: usize, scratch: &mut Scratch, job: &(dyn Fn
             let mut first = shared.panic.lock().unwrap_or_else(PoisonError::into_inner);
             first.get_or_insert(payload);
         }
+    }
+}
+
+/// Waits for stores past the caches, which atomic operations do not order.
+fn stores_are_done() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: SSE is part of x86-64.
+    unsafe {
+        std::arch::x86_64::_mm_sfence();
     }
 }
 
@@ -300,6 +310,7 @@ impl Worker<'_> {
             self.reset_counters();
             return;
         }
+        stores_are_done();
         let generation = shared.generation.0.load(Ordering::Relaxed);
         if shared.arrived.0.fetch_add(1, Ordering::AcqRel) + 1 == shared.threads {
             shared.arrived.0.store(0, Ordering::Relaxed);

@@ -104,6 +104,18 @@ pub(crate) unsafe fn binary<V: Lanes>(op: Binary, a: *const f32, b: *const f32, 
     }
 }
 
+/// BF16 numbers as floats. Compiled again for each instruction set.
+///
+/// # Safety
+/// The pointers are good for `n` numbers.
+#[inline(always)]
+pub(crate) unsafe fn widen(x: *const u16, y: *mut f32, n: usize) {
+    for i in 0..n {
+        // SAFETY: as the caller promises.
+        unsafe { *y.add(i) = f32::from_bits(u32::from(*x.add(i)) << 16) };
+    }
+}
+
 /// x *= factor, for `n` numbers.
 ///
 /// # Safety

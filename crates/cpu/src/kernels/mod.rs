@@ -86,6 +86,7 @@ pub(crate) struct Kernels {
     pub(crate) column_sums: unsafe fn(&Columns, *mut f32, *mut f32),
     pub(crate) cross_entropy: unsafe fn(*const f32, usize, usize, *mut f32) -> (f32, f32),
     pub(crate) scale: unsafe fn(f32, *mut f32, usize),
+    pub(crate) widen: unsafe fn(*const u16, *mut f32, usize),
     pub(crate) attention_weights: unsafe fn(Softmax, *mut f32, *mut f32, (usize, usize, usize)) -> f32,
     pub(crate) attention_backward: unsafe fn(f32, *const f32, *const f32, *mut f32, usize) -> f32,
 }
@@ -157,6 +158,7 @@ macro_rules! kernels {
                 column_sums,
                 cross_entropy,
                 scale,
+                widen,
                 attention_weights,
                 attention_backward,
             };
@@ -208,6 +210,7 @@ macro_rules! kernels {
                 (logits: *const f32, n: usize, target: usize, to: *mut f32), (f32, f32));
             kernels!(@fn ($($feature)?) $V, scale = elementwise::scale::<$V>,
                 (factor: f32, x: *mut f32, n: usize));
+            kernels!(@fn ($($feature)?) $V, widen = elementwise::widen, (x: *const u16, y: *mut f32, n: usize));
             kernels!(@fn ($($feature)?) $V, attention_weights = backward::attention_weights::<$V>,
                 (s: Softmax, row: *mut f32, slopes: *mut f32, range: (usize, usize, usize)), f32);
             kernels!(@fn ($($feature)?) $V, attention_backward = backward::attention_backward::<$V>,

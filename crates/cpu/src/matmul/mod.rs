@@ -179,7 +179,7 @@ pub struct Output {
     /// Elements from one row to the next.
     pub stride: usize,
     /// Whether results may go past the caches: what is so large that it is gone from them when it is read would only
-    /// be brought there to be written over. A kernel may ignore it.
+    /// be brought there to be written over. A kernel may ignore it. Other threads see them after a barrier of the pool.
     pub streamed: bool,
 }
 

@@ -151,10 +151,6 @@ pub(super) unsafe fn product<W: Words>(task: &Window<'_>) {
             panel += panels;
         }
     }
-    if task.y.streamed {
-        // Other threads may read the results when this one has said that they are there.
-        _mm_sfence();
-    }
 }
 
 /// The first of as few parts of `count` as there can be of at most `most`, all about the same size.

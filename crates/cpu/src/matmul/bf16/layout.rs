@@ -94,10 +94,6 @@ pub(in super::super) unsafe fn write_row(x: &[f32], to: &Activations, row: usize
             (0..left).for_each(|_| next(_mm512_setzero_si512()));
         }
     }
-    if streamed {
-        // Other threads may read the row when this one has said that it is there.
-        _mm_sfence();
-    }
 }
 
 /// Both numbers of every one of 16 columns of a pair of rows of floats, which are `stride` apart, rounded. The second row may

@@ -273,10 +273,6 @@ unsafe fn write_stripes<const DITHERED: bool>(x: &[f32], to: &Activations, row: 
             *to_sum = _mm512_reduce_add_epi32(sums).wrapping_mul(-128);
         }
     }
-    if streamed {
-        // Other threads may read the row when this one has said that it is there.
-        _mm_sfence();
-    }
 }
 
 /// The bits of the largest magnitude, and those of all numbers together: each occurs in them.
@@ -449,9 +445,6 @@ unsafe fn quads<const DITHERED: bool, const BF16: bool, const P: usize>(
             let sums = _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(sums[p], 7));
             _mm512_storeu_si512(behind.add(WORDS).cast(), sums);
         }
-    }
-    if streamed {
-        _mm_sfence();
     }
     P
 }

@@ -132,9 +132,8 @@ impl Run<'_, '_> {
         for (chunk, first) in (0..from.width).step_by(CHUNK).enumerate() {
             // SAFETY: as the caller promises.
             unsafe {
-                let (from, to, count) =
-                    (rounded.bf16s(chunk, row), to.add(first), CHUNK.min(from.width - first));
-                (0..count).for_each(|i| *to.add(i) = f32::from_bits(u32::from(*from.add(i)) << 16));
+                let count = CHUNK.min(from.width - first);
+                (self.kernels().widen)(rounded.bf16s(chunk, row), to.add(first), count);
             }
         }
     }
