@@ -42,7 +42,17 @@ impl Words for Pairs {
     }
 
     #[inline(always)]
-    unsafe fn end(sums: __m512, _: &Activations, _: (usize, usize), _: (&Panels, usize), _: There) -> __m512 {
+    unsafe fn row_scale(_: &Activations, _: usize, _: usize) -> __m512 {
+        unsafe { _mm512_setzero_ps() }
+    }
+
+    #[inline(always)]
+    unsafe fn panel_scales(_: &Panels, _: usize, _: usize) -> __m512 {
+        unsafe { _mm512_setzero_ps() }
+    }
+
+    #[inline(always)]
+    unsafe fn end(sums: __m512, _: __m512, _: __m512, _: There) -> __m512 {
         sums
     }
 
@@ -52,7 +62,17 @@ impl Words for Pairs {
     }
 
     #[inline(always)]
-    unsafe fn outer_end(sums: __m512, _: (&Columns, usize), _: &Columns, there: There) -> __m512 {
+    unsafe fn column_scale(_: &Columns, _: usize) -> __m512 {
+        unsafe { _mm512_setzero_ps() }
+    }
+
+    #[inline(always)]
+    unsafe fn column_scales(_: &Columns) -> __m512 {
+        unsafe { _mm512_setzero_ps() }
+    }
+
+    #[inline(always)]
+    unsafe fn outer_end(sums: __m512, _: __m512, _: __m512, there: There) -> __m512 {
         unsafe { _mm512_add_ps(there.load(), sums) }
     }
 }

@@ -30,40 +30,31 @@ pub(super) trait Words {
     unsafe fn begin(x: &Activations, stripe: usize, row: usize, there: There) -> Self::Sums;
     /// Adds the products of a word with those of sixteen rows.
     unsafe fn add(sums: Self::Sums, word: __m512i, rows: __m512i) -> Self::Sums;
-    /// The results of a stripe of a row and of a panel.
-    unsafe fn end(
-        sums: Self::Sums,
-        x: &Activations,
-        place: (usize, usize),
-        panel: (&Panels, usize),
-        there: There,
-    ) -> __m512;
+    /// The scale of a stripe of a row in all lanes, and those of the rows of a panel.
+    unsafe fn row_scale(x: &Activations, stripe: usize, row: usize) -> __m512;
+    unsafe fn panel_scales(weight: &Panels, stripe: usize, panel: usize) -> __m512;
+    /// The results of sums, from the scales of both operands.
+    unsafe fn end(sums: Self::Sums, left: __m512, right: __m512, there: There) -> __m512;
 
-    /// What the sums of a column begin with, and what their results are, in a product over some rows.
+    /// As these, of a product over some rows, whose left operand has a scale for a column.
     unsafe fn outer_begin(left: &Columns, column: usize) -> Self::Sums;
-    unsafe fn outer_end(sums: Self::Sums, left: (&Columns, usize), right: &Columns, there: There) -> __m512;
+    unsafe fn column_scale(left: &Columns, column: usize) -> __m512;
+    unsafe fn column_scales(right: &Columns) -> __m512;
+    unsafe fn outer_end(sums: Self::Sums, left: __m512, right: __m512, there: There) -> __m512;
 }
 
-/// What a result is added to.
+/// What a result is added to: zero in the lanes where nothing is.
 #[derive(Clone, Copy)]
 pub(super) struct There {
     from: *const f32,
-    count: usize,
-    /// Whether it is anything.
-    adds: bool,
+    lanes: __mmask16,
 }
 
 impl There {
     #[inline(always)]
     pub(super) unsafe fn load(self) -> __m512 {
         // SAFETY: as many numbers are the caller's.
-        unsafe {
-            match self.adds {
-                true if self.count >= PANEL_ROWS => _mm512_loadu_ps(self.from),
-                true => _mm512_maskz_loadu_ps(columns(self.count), self.from),
-                false => _mm512_setzero_ps(),
-            }
-        }
+        unsafe { _mm512_maskz_loadu_ps(self.lanes, self.from) }
     }
 }
 
@@ -124,6 +115,21 @@ macro_rules! sized {
             other => unreachable!("{other:?} rows and panels"),
         }
     };
+}
+
+/// Runs `$body` for every `$i` below `$N`, a constant up to 8: written out, so that what it indexes can stay in registers.
+macro_rules! unrolled {
+    ($N:ident, $i:ident, $body:expr) => {
+        unrolled!($N, $i, $body, [0 1 2 3 4 5 6 7])
+    };
+    ($N:ident, $i:ident, $body:expr, [$($n:literal)*]) => {{
+        $(
+            if $n < $N {
+                let $i = $n;
+                $body
+            }
+        )*
+    }};
 }
 
 /// A window of y = x Wᵀ. A number is the sum of its stripes in ascending order, whatever the window.
@@ -206,22 +212,22 @@ unsafe fn set<W: Words, const R: usize, const P: usize>(
     mut ahead: Ahead,
 ) {
     let cols = task.weight.cols;
-    let place = |r: usize, p: usize| task.place(row + r, panel + p);
-    let there = |r: usize, p: usize| {
-        let (from, count) = place(r, p);
-        There { from, count, adds: first > 0 }
-    };
+    let place = |r: usize, p: usize| task.place(row + r, panel + p).0;
+    let lanes: [__mmask16; P] = std::array::from_fn(|p| columns(task.place(row, panel + p).1));
+    let adds = if first > 0 { !0 } else { 0 };
+    let there = |r: usize, p: usize| There { from: place(r, p), lanes: lanes[p] & adds };
+    let whole = lanes[P - 1] == !0;
     // All at once, and whole lines of the cache.
     let streamed = task.y.streamed
+        && whole
         && (first, end) == (0, cols.div_ceil(CHUNK))
         && task.y.stride.is_multiple_of(PANEL_ROWS)
-        && place(0, 0).0.addr().is_multiple_of(LINE)
-        && place(0, P - 1).1 == PANEL_ROWS;
+        && place(0, 0).addr().is_multiple_of(LINE);
     // SAFETY: pointers stay inside the panels, the activations' rows and the result.
     unsafe {
         if !streamed {
             // Sums go to memory that is far away: it is asked for while they are computed.
-            (0..R).for_each(|r| (0..P).for_each(|p| prefetch_to_write(place(r, p).0)));
+            (0..R).for_each(|r| (0..P).for_each(|p| prefetch_to_write(place(r, p))));
         }
         if panel == task.panels.0 {
             // The first panels are what brings rows of activations near.
@@ -234,8 +240,12 @@ unsafe fn set<W: Words, const R: usize, const P: usize>(
             }
         }
         let stripe = first / CHUNKS;
-        let mut sums: [[W::Sums; P]; R] =
-            std::array::from_fn(|r| std::array::from_fn(|p| W::begin(task.x, stripe, row + r, there(r, p))));
+        let mut sums = [[W::begin(task.x, stripe, row, there(0, 0)); P]; R];
+        unrolled!(
+            R,
+            r,
+            unrolled!(P, p, sums[r][p] = W::begin(task.x, stripe, row + r, there(r, p)), [0 1 2])
+        );
         for chunk in first..end {
             let words = (cols - chunk * CHUNK).min(CHUNK).div_ceil(W::NUMBERS);
             let left = W::words(task.x, chunk, row);
@@ -245,13 +255,27 @@ unsafe fn set<W: Words, const R: usize, const P: usize>(
             let by_row = CHUNK / W::NUMBERS * 4;
             add::<W, R, P>(&mut sums, left, (by_row, 4), right, words, &mut ahead);
         }
-        for (r, sums) in sums.iter().enumerate() {
-            for (p, sum) in sums.iter().enumerate() {
-                let results = W::end(*sum, task.x, (stripe, row + r), (&task.weight, panel + p), there(r, p));
-                let (to, count) = place(r, p);
-                match streamed {
-                    true => _mm512_stream_ps(to, results),
-                    false => store(to, count, results),
+        let right: [__m512; P] = std::array::from_fn(|p| W::panel_scales(&task.weight, stripe, panel + p));
+        let left = |r: usize| W::row_scale(task.x, stripe, row + r);
+        let results = |r: usize, p: usize, sum: W::Sums| W::end(sum, left(r), right[p], there(r, p));
+        if streamed {
+            let sums = sums;
+            for r in 0..R {
+                for p in 0..P {
+                    _mm512_stream_ps(place(r, p), results(r, p, sums[r][p]));
+                }
+            }
+        } else if whole {
+            unrolled!(
+                R,
+                r,
+                unrolled!(P, p, _mm512_storeu_ps(place(r, p), results(r, p, sums[r][p])), [0 1 2])
+            );
+        } else {
+            let sums = sums;
+            for r in 0..R {
+                for p in 0..P {
+                    _mm512_mask_storeu_ps(place(r, p), lanes[p], results(r, p, sums[r][p]));
                 }
             }
         }
@@ -291,18 +315,6 @@ unsafe fn add<W: Words, const R: usize, const P: usize>(
 fn prefetch_to_write(at: *mut f32) {
     // SAFETY: processors with AVX-512 have the instruction, and it never faults.
     unsafe { asm!("prefetchw [{}]", in(reg) at, options(nostack, preserves_flags)) }
-}
-
-/// Stores the first so many of 16 numbers: all of them without a mask, which costs a store more than it seems.
-#[inline(always)]
-unsafe fn store(to: *mut f32, count: usize, numbers: __m512) {
-    // SAFETY: as many are the caller's.
-    unsafe {
-        match count >= PANEL_ROWS {
-            true => _mm512_storeu_ps(to, numbers),
-            false => _mm512_mask_storeu_ps(to, columns(count), numbers),
-        }
-    }
 }
 
 /// Stores a line of the cache: past it, if it is aligned and that is asked for.
@@ -378,7 +390,8 @@ unsafe fn outer_set<W: Words, const R: usize, const P: usize>(
         let place = |r: usize, p: usize| to.wrapping_add(r * stride + p * PANEL_ROWS);
         // What is there comes from memory, and is wanted at the end.
         (0..R).for_each(|r| (0..P).for_each(|p| prefetch_to_write(place(r, p))));
-        let mut sums: [[W::Sums; P]; R] = std::array::from_fn(|r| [W::outer_begin(left, row + r); P]);
+        let mut sums = [[W::outer_begin(left, row); P]; R];
+        unrolled!(R, r, sums[r] = [W::outer_begin(left, row + r); P]);
         add::<W, R, P>(
             &mut sums,
             left.words.add(4 * row),
@@ -387,11 +400,24 @@ unsafe fn outer_set<W: Words, const R: usize, const P: usize>(
             left.count,
             ahead,
         );
-        for (r, sums) in sums.iter().enumerate() {
-            for (p, sum) in sums.iter().enumerate() {
-                let (to, count) = (place(r, p), left_columns - p * PANEL_ROWS);
-                let there = There { from: to, count, adds: true };
-                store(to, count, W::outer_end(*sum, (left, row + r), &right[p], there));
+        let lanes: [__mmask16; P] = std::array::from_fn(|p| columns(left_columns - p * PANEL_ROWS));
+        let scales: [__m512; P] = std::array::from_fn(|p| W::column_scales(&right[p]));
+        let results = |r: usize, p: usize, sum: W::Sums| {
+            let there = There { from: place(r, p), lanes: lanes[p] };
+            W::outer_end(sum, W::column_scale(left, row + r), scales[p], there)
+        };
+        if lanes[P - 1] == !0 {
+            unrolled!(
+                R,
+                r,
+                unrolled!(P, p, _mm512_storeu_ps(place(r, p), results(r, p, sums[r][p])), [0 1 2])
+            );
+        } else {
+            let sums = sums;
+            for r in 0..R {
+                for p in 0..P {
+                    _mm512_mask_storeu_ps(place(r, p), lanes[p], results(r, p, sums[r][p]));
+                }
             }
         }
     }

@@ -43,19 +43,20 @@ impl Words for Int8 {
     }
 
     #[inline(always)]
-    unsafe fn end(
-        sums: __m512i,
-        x: &Activations,
-        (stripe, row): (usize, usize),
-        (weight, panel): (&Panels, usize),
-        there: There,
-    ) -> __m512 {
+    unsafe fn row_scale(x: &Activations, stripe: usize, row: usize) -> __m512 {
+        unsafe { _mm512_set1_ps(*x.int8_scale(stripe, row).0) }
+    }
+
+    #[inline(always)]
+    unsafe fn panel_scales(weight: &Panels, stripe: usize, panel: usize) -> __m512 {
         unsafe {
-            let scales = weight.at(panel).add(weight.cols.div_ceil(4) * WORDS + stripe * WORDS);
-            let scale =
-                _mm512_mul_ps(_mm512_set1_ps(*x.int8_scale(stripe, row).0), _mm512_loadu_ps(scales.cast()));
-            _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums), scale, there.load())
+            _mm512_loadu_ps(weight.at(panel).add(weight.cols.div_ceil(4) * WORDS + stripe * WORDS).cast())
         }
+    }
+
+    #[inline(always)]
+    unsafe fn end(sums: __m512i, left: __m512, right: __m512, there: There) -> __m512 {
+        unsafe { _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums), _mm512_mul_ps(left, right), there.load()) }
     }
 
     #[inline(always)]
@@ -64,18 +65,18 @@ impl Words for Int8 {
     }
 
     #[inline(always)]
-    unsafe fn outer_end(
-        sums: __m512i,
-        (left, column): (&Columns, usize),
-        right: &Columns,
-        there: There,
-    ) -> __m512 {
-        unsafe {
-            let scales = |m: &Columns| m.words.add(m.count * WORDS).cast::<f32>();
-            let scale =
-                _mm512_mul_ps(_mm512_set1_ps(*scales(left).add(column)), _mm512_loadu_ps(scales(right)));
-            _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums), scale, there.load())
-        }
+    unsafe fn column_scale(left: &Columns, column: usize) -> __m512 {
+        unsafe { _mm512_set1_ps(*left.words.add(left.count * WORDS).cast::<f32>().add(column)) }
+    }
+
+    #[inline(always)]
+    unsafe fn column_scales(right: &Columns) -> __m512 {
+        unsafe { _mm512_loadu_ps(right.words.add(right.count * WORDS).cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn outer_end(sums: __m512i, left: __m512, right: __m512, there: There) -> __m512 {
+        unsafe { Self::end(sums, left, right, there) }
     }
 }
 
