@@ -257,25 +257,31 @@ unsafe fn set<W: Words, const R: usize, const P: usize>(
         }
         let right: [__m512; P] = std::array::from_fn(|p| W::panel_scales(&task.weight, stripe, panel + p));
         let left = |r: usize| W::row_scale(task.x, stripe, row + r);
-        let results = |r: usize, p: usize, sum: W::Sums| W::end(sum, left(r), right[p], there(r, p));
+        let results = |r: usize, p: usize, sum: W::Sums, there: There| W::end(sum, left(r), right[p], there);
         if streamed {
-            let sums = sums;
-            for r in 0..R {
-                for p in 0..P {
-                    _mm512_stream_ps(place(r, p), results(r, p, sums[r][p]));
-                }
-            }
+            // Not even looked at: that would bring the line near.
+            let there = There { from: std::ptr::null(), lanes: 0 };
+            unrolled!(
+                R,
+                r,
+                unrolled!(
+                    P,
+                    p,
+                    _mm512_stream_ps(place(r, p), results(r, p, sums[r][p], there)),
+                    [0 1 2]
+                )
+            );
         } else if whole {
             unrolled!(
                 R,
                 r,
-                unrolled!(P, p, _mm512_storeu_ps(place(r, p), results(r, p, sums[r][p])), [0 1 2])
+                unrolled!(P, p, _mm512_storeu_ps(place(r, p), results(r, p, sums[r][p], there(r, p))), [0 1 2])
             );
         } else {
             let sums = sums;
             for r in 0..R {
                 for p in 0..P {
-                    _mm512_mask_storeu_ps(place(r, p), lanes[p], results(r, p, sums[r][p]));
+                    _mm512_mask_storeu_ps(place(r, p), lanes[p], results(r, p, sums[r][p], there(r, p)));
                 }
             }
         }
