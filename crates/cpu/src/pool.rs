@@ -198,7 +198,6 @@ fn work(shared: &Shared, index: usize) {
         // SAFETY: `step` changed, so `run` has stored a job, and it keeps the closure alive until `running` is 0.
         let job = unsafe { &*(*shared.job.get()).expect("a step comes with a job") };
         take_part(shared, index, &mut scratch, job);
-        stores_are_done();
         shared.running.0.fetch_sub(1, Ordering::Release);
     }
 }
@@ -233,6 +232,7 @@ fn take_part(shared: &Shared, index: usize, scratch: &mut Scratch, job: &(dyn Fn
             first.get_or_insert(payload);
         }
     }
+    stores_are_done();
 }
 
 /// Waits for stores past the caches, which atomic operations do not order.

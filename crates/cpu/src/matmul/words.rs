@@ -51,6 +51,9 @@ pub(super) struct There {
 }
 
 impl There {
+    /// To add nothing by a mask of no lanes would still bring the line near.
+    const NOTHING: There = There { from: std::ptr::null(), lanes: 0 };
+
     #[inline(always)]
     pub(super) unsafe fn load(self) -> __m512 {
         // SAFETY: as many numbers are the caller's.
@@ -117,12 +120,12 @@ macro_rules! sized {
     };
 }
 
-/// Runs `$body` for every `$i` below `$N`, a constant up to 8: written out, so that what it indexes can stay in registers.
-macro_rules! unrolled {
-    ($N:ident, $i:ident, $body:expr) => {
-        unrolled!($N, $i, $body, [0 1 2 3 4 5 6 7])
+/// Runs `$body` for all sums, `$r` below `$R` and `$p` below `$P`: written out, so that they can stay in registers.
+macro_rules! each_sum {
+    ($r:ident < $R:ident, $p:ident < $P:ident, $body:expr) => {
+        each_sum!(@each $r < $R [0 1 2 3 4 5 6 7] each_sum!(@each $p < $P [0 1 2] $body))
     };
-    ($N:ident, $i:ident, $body:expr, [$($n:literal)*]) => {{
+    (@each $i:ident < $N:ident [$($n:literal)*] $body:expr) => {{
         $(
             if $n < $N {
                 let $i = $n;
@@ -204,6 +207,7 @@ impl Ahead {
 /// Adds some chunks of `R` rows against `P` panels: to nothing if they are the first, else to what is there.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+#[allow(clippy::needless_range_loop)] // loops of a fixed length over registers
 unsafe fn set<W: Words, const R: usize, const P: usize>(
     task: &Window<'_>,
     row: usize,
@@ -240,12 +244,12 @@ unsafe fn set<W: Words, const R: usize, const P: usize>(
             }
         }
         let stripe = first / CHUNKS;
-        let mut sums = [[W::begin(task.x, stripe, row, there(0, 0)); P]; R];
-        unrolled!(
-            R,
-            r,
-            unrolled!(P, p, sums[r][p] = W::begin(task.x, stripe, row + r, there(r, p)), [0 1 2])
-        );
+        let mut sums = [[W::begin(task.x, stripe, row, There::NOTHING); P]; R];
+        if first > 0 {
+            each_sum!(r < R, p < P, sums[r][p] = W::begin(task.x, stripe, row + r, there(r, p)));
+        } else {
+            each_sum!(r < R, p < P, sums[r][p] = W::begin(task.x, stripe, row + r, There::NOTHING));
+        }
         for chunk in first..end {
             let words = (cols - chunk * CHUNK).min(CHUNK).div_ceil(W::NUMBERS);
             let left = W::words(task.x, chunk, row);
@@ -259,24 +263,9 @@ unsafe fn set<W: Words, const R: usize, const P: usize>(
         let left = |r: usize| W::row_scale(task.x, stripe, row + r);
         let results = |r: usize, p: usize, sum: W::Sums, there: There| W::end(sum, left(r), right[p], there);
         if streamed {
-            // Not even looked at: that would bring the line near.
-            let there = There { from: std::ptr::null(), lanes: 0 };
-            unrolled!(
-                R,
-                r,
-                unrolled!(
-                    P,
-                    p,
-                    _mm512_stream_ps(place(r, p), results(r, p, sums[r][p], there)),
-                    [0 1 2]
-                )
-            );
+            each_sum!(r < R, p < P, _mm512_stream_ps(place(r, p), results(r, p, sums[r][p], There::NOTHING)));
         } else if whole {
-            unrolled!(
-                R,
-                r,
-                unrolled!(P, p, _mm512_storeu_ps(place(r, p), results(r, p, sums[r][p], there(r, p))), [0 1 2])
-            );
+            each_sum!(r < R, p < P, _mm512_storeu_ps(place(r, p), results(r, p, sums[r][p], there(r, p))));
         } else {
             let sums = sums;
             for r in 0..R {
@@ -385,6 +374,7 @@ pub(super) unsafe fn outer<W: Words>(
 /// `R` columns of dy and `P` panels of x, to a matrix with a stride and so many columns that are left.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+#[allow(clippy::needless_range_loop)] // loops of a fixed length over registers
 unsafe fn outer_set<W: Words, const R: usize, const P: usize>(
     (left, row): (&Columns, usize),
     right: [Columns; P],
@@ -397,7 +387,7 @@ unsafe fn outer_set<W: Words, const R: usize, const P: usize>(
         // What is there comes from memory, and is wanted at the end.
         (0..R).for_each(|r| (0..P).for_each(|p| prefetch_to_write(place(r, p))));
         let mut sums = [[W::outer_begin(left, row); P]; R];
-        unrolled!(R, r, sums[r] = [W::outer_begin(left, row + r); P]);
+        each_sum!(r < R, p < P, sums[r][p] = W::outer_begin(left, row + r));
         add::<W, R, P>(
             &mut sums,
             left.words.add(4 * row),
@@ -413,11 +403,7 @@ unsafe fn outer_set<W: Words, const R: usize, const P: usize>(
             W::outer_end(sum, W::column_scale(left, row + r), scales[p], there)
         };
         if lanes[P - 1] == !0 {
-            unrolled!(
-                R,
-                r,
-                unrolled!(P, p, _mm512_storeu_ps(place(r, p), results(r, p, sums[r][p])), [0 1 2])
-            );
+            each_sum!(r < R, p < P, _mm512_storeu_ps(place(r, p), results(r, p, sums[r][p])));
         } else {
             let sums = sums;
             for r in 0..R {
