@@ -39,7 +39,8 @@ pub enum Rounding {
     /// To the nearest, ties to even.
     Nearest,
     /// Up or down by a chance that makes the mean right: what is small beside its neighbours is not lost in sums of many
-    /// (Gupta et al. 2015, arXiv:1502.02551). The chance is drawn from the number and its place.
+    /// (Gupta et al. 2015, arXiv:1502.02551). The chances of what shares a scale are spread evenly, from a beginning that is
+    /// drawn from the numbers and their place.
     Dithered,
 }
 

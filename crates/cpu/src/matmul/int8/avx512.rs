@@ -109,8 +109,8 @@ pub(super) unsafe fn outer(dy: &Quads, dy_panel: usize, x: &Quads, panels: (usiz
     }
 }
 
-/// The golden ratio's fraction, 2⁻²³ its unit: a sequence that goes on by it, modulo one, fills the interval as evenly as
-/// any does, wherever it begins.
+/// The golden ratio's fraction, 2⁻²³ its unit: a sequence that goes on by it, modulo one (an additive recurrence), fills the
+/// interval as evenly as any does, wherever it begins.
 const GOLDEN: u32 = 0x4f_1bbd;
 
 /// That times 0, 1, …, 15.
