@@ -235,8 +235,8 @@ fn take_part(shared: &Shared, index: usize, scratch: &mut Scratch, job: &(dyn Fn
     stores_are_done();
 }
 
-/// Waits for stores past the caches, which atomic operations do not order.
-fn stores_are_done() {
+/// Waits for stores past the caches, which releasing operations do not order.
+pub(crate) fn stores_are_done() {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: SSE is part of x86-64.
     unsafe {

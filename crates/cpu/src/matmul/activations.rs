@@ -26,7 +26,8 @@ pub enum ActivationKind {
     Int8,
     /// `f32`, unchanged: for float weights.
     F32,
-    /// Rounded to BF16: for BF16 weights, where the processor multiplies BF16 numbers and that is asked for.
+    /// Rounded to BF16: for BF16 weights, where the processor multiplies BF16 numbers and that is asked for. Numbers below
+    /// 2⁻¹²⁶, which such products take as zero, may be written as zero.
     Bf16,
     /// 8-bit integers with a scale for each row of a stripe of columns: what training multiplies weights by that it rounds
     /// likewise (`int8.rs`).
@@ -57,7 +58,7 @@ impl ActivationKind {
     }
 }
 
-/// Bytes from which on a matrix is not kept in caches.
+/// Bytes from which on a matrix is not kept in caches, which hold some more of what products read than of their results.
 pub(super) const STREAMED: usize = 8 << 20;
 
 /// The shape of a matrix of activations, from which its place in memory follows.
@@ -298,6 +299,7 @@ impl ActivationBuffer {
             // SAFETY: `self` is borrowed mutably, so nobody else uses the memory.
             unsafe { super::quantize_row(isa, x, &view, row) };
         }
+        crate::pool::stores_are_done();
         view
     }
 

@@ -179,7 +179,8 @@ pub struct Output {
     /// Elements from one row to the next.
     pub stride: usize,
     /// Whether results may go past the caches: what is so large that it is gone from them when it is read would only
-    /// be brought there to be written over. A kernel may ignore it. Other threads see them after a barrier of the pool.
+    /// be brought there to be written over. A kernel may ignore it. Other threads see them after a barrier of the
+    /// pool, or its run.
     pub streamed: bool,
 }
 
@@ -251,7 +252,8 @@ fn kernel(isa: Isa) -> MatmulFn {
 /// When `x` does not have the view's columns or `row` is beyond its rows.
 ///
 /// # Safety
-/// The machine must be able to run `isa`, and nothing else may use that row of the view meanwhile.
+/// The machine must be able to run `isa`, and nothing else may use that row of the view meanwhile. Other threads may
+/// use it after a barrier of the pool, or its run: large views are written past the caches.
 pub unsafe fn quantize_row(isa: Isa, x: &[f32], out: &Activations, row: usize) {
     let shape = out.shape();
     assert_eq!(x.len(), shape.cols(), "elements of a row of {shape:?}");
@@ -259,7 +261,7 @@ pub unsafe fn quantize_row(isa: Isa, x: &[f32], out: &Activations, row: usize) {
     unsafe { quantize_part(isa, x, out, row, 0) }
 }
 
-/// As [`quantize_row`], for some columns from `first` on, a multiple of [`STRIPE`]: those up to the next stripe or to the end.
+/// As [`quantize_row`], for some columns from `first` on, a multiple of [`STRIPE`]: whole stripes, or all up to the end.
 /// Integers for quantized weights come by whole rows.
 ///
 /// # Panics
@@ -269,16 +271,10 @@ pub unsafe fn quantize_row(isa: Isa, x: &[f32], out: &Activations, row: usize) {
 /// As [`quantize_row`].
 pub(crate) unsafe fn quantize_part(isa: Isa, x: &[f32], out: &Activations, row: usize, first: usize) {
     let shape = out.shape();
-    let (left, whole) = (shape.cols() - first, shape.kind() == ActivationKind::Int8);
-    assert!(
-        first.is_multiple_of(if whole { shape.cols().max(1) } else { STRIPE }),
-        "column {first} of {shape:?}"
-    );
-    assert!(
-        x.len() == left || x.len() < left && x.len().is_multiple_of(STRIPE),
-        "{} columns of {shape:?}",
-        x.len()
-    );
+    let (end, whole) = (first + x.len(), shape.kind() == ActivationKind::Int8);
+    let parts = !whole && first.is_multiple_of(STRIPE) && end.is_multiple_of(STRIPE) && end < shape.cols();
+    let last = end == shape.cols() && first.is_multiple_of(if whole { end.max(1) } else { STRIPE });
+    assert!(parts || last, "columns {first} to {end} of {shape:?}");
     assert!(row < shape.rows(), "row {row} of {shape:?}");
     // SAFETY: just checked; the rest is the caller's promise.
     unsafe {

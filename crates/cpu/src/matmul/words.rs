@@ -267,6 +267,7 @@ unsafe fn set<W: Words, const R: usize, const P: usize>(
         } else if whole {
             each_sum!(r < R, p < P, _mm512_storeu_ps(place(r, p), results(r, p, sums[r][p], there(r, p))));
         } else {
+            // Indexed as memory, which the sums themselves would have to be then.
             let sums = sums;
             for r in 0..R {
                 for p in 0..P {
@@ -312,7 +313,7 @@ fn prefetch_to_write(at: *mut f32) {
     unsafe { asm!("prefetchw [{}]", in(reg) at, options(nostack, preserves_flags)) }
 }
 
-/// Stores a line of the cache: past it, if it is aligned and that is asked for.
+/// Stores a line of the cache, or past it: then the line is aligned.
 #[inline(always)]
 pub(super) unsafe fn put(to: *mut __m512i, words: __m512i, streamed: bool) {
     // SAFETY: the line is the caller's.
@@ -405,6 +406,7 @@ unsafe fn outer_set<W: Words, const R: usize, const P: usize>(
         if lanes[P - 1] == !0 {
             each_sum!(r < R, p < P, _mm512_storeu_ps(place(r, p), results(r, p, sums[r][p])));
         } else {
+            // Indexed as memory, which the sums themselves would have to be then.
             let sums = sums;
             for r in 0..R {
                 for p in 0..P {

@@ -276,7 +276,7 @@ unsafe fn write_stripes<const DITHERED: bool>(x: &[f32], to: &Activations, row: 
     }
 }
 
-/// The bits of the largest magnitude, and those of all numbers together: each occurs in them.
+/// The bits of the largest magnitude, and a word in which the bits of all numbers occur.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 unsafe fn sum_up(x: &[f32]) -> (i32, i32) {
@@ -286,7 +286,7 @@ unsafe fn sum_up(x: &[f32]) -> (i32, i32) {
     unsafe {
         let mut take = |most: &mut __m512i, x: __m512| {
             *most = _mm512_max_epi32(*most, magnitudes(x));
-            words = _mm512_xor_si512(words, _mm512_castps_si512(x));
+            words = _mm512_add_epi32(words, _mm512_castps_si512(x));
         };
         for four in fours {
             for (i, most) in most.iter_mut().enumerate() {
@@ -298,7 +298,7 @@ unsafe fn sum_up(x: &[f32]) -> (i32, i32) {
         }
         let [a, b, c, d] = most;
         let most = _mm512_reduce_max_epi32(_mm512_max_epi32(_mm512_max_epi32(a, b), _mm512_max_epi32(c, d)));
-        // Lanes turned by different counts, so that numbers which are everywhere do not cancel out.
+        // Turned by different counts, so that lanes which are the same do not cancel out.
         let words = _mm512_rolv_epi32(words, _mm512_loadu_si512(LANES.as_ptr().cast()));
         let halves = _mm256_xor_si256(_mm512_castsi512_si256(words), _mm512_extracti64x4_epi64::<1>(words));
         let quarters = _mm_xor_si128(_mm256_castsi256_si128(halves), _mm256_extracti128_si256::<1>(halves));
@@ -403,7 +403,7 @@ unsafe fn quads<const DITHERED: bool, const BF16: bool, const P: usize>(
                     let x = start.add(row * stride).cast::<u16>().add(p * PANEL_ROWS);
                     let x = _mm256_loadu_si256(x.cast());
                     high[p] = _mm256_max_epu16(high[p], _mm256_and_si256(x, _mm256_set1_epi16(0x7fff)));
-                    all[p] = _mm256_xor_si256(all[p], x);
+                    all[p] = _mm256_add_epi16(all[p], x);
                 }
             }
             let widened = |x| _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(x));
@@ -413,7 +413,7 @@ unsafe fn quads<const DITHERED: bool, const BF16: bool, const P: usize>(
                 for p in 0..P {
                     let x = load(row, p);
                     most[p] = _mm512_max_epi32(most[p], magnitudes(x));
-                    words[p] = _mm512_xor_si512(words[p], _mm512_castps_si512(x));
+                    words[p] = _mm512_add_epi32(words[p], _mm512_castps_si512(x));
                 }
             }
         }

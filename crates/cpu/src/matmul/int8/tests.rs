@@ -1,5 +1,5 @@
 use super::super::tests::{Random, random_x};
-use super::super::{ActivationBuffer, ActivationKind, ActivationShape, Blocks};
+use super::super::{ActivationBuffer, ActivationKind, ActivationShape, Blocks, quantize_part};
 use super::*;
 use crate::isa::Isa;
 
@@ -232,5 +232,46 @@ fn what_is_not_finite_shows_in_the_result() {
             let is_bad = |i: usize| i / 20 == 1;
             assert!(y.iter().enumerate().all(|(i, y)| y.is_nan() == is_bad(i)), "{bad}, {rounding:?}: {y:?}");
         }
+    }
+}
+
+#[test]
+fn large_matrices_and_parts_of_rows_have_the_bytes_of_small_ones() {
+    if !Isa::Avx512.is_available() {
+        return;
+    }
+    let mut random = Random(54);
+    let (rows, cols) = (33, 2 * STRIPE + 70);
+    for kind in [ActivationKind::Int8Rows(Rounding::Dithered), ActivationKind::Bf16] {
+        let x = random_x(1, cols, &mut random);
+        // The second has so many columns that it is not kept in caches.
+        let shapes = [cols, 129 * STRIPE].map(|cols| ActivationShape::new(kind, rows, cols));
+        let bytes = |shape: ActivationShape, step: usize| {
+            let mut memory = vec![0u8; shape.bytes() + 64];
+            let start = memory.as_mut_ptr();
+            // SAFETY: the memory has the bytes from an aligned place on; all parts but the last are whole stripes.
+            unsafe {
+                let view = Activations::new(start.add(start.align_offset(64)), shape);
+                let mut row = x.clone();
+                row.resize(shape.cols(), 0.25);
+                for first in (0..shape.cols()).step_by(step) {
+                    let part = &row[first..shape.cols().min(first + step)];
+                    quantize_part(Isa::Avx512, part, &view, rows - 1, first);
+                }
+                // Whole stripes, which both have.
+                let chunks = (0..2 * STRIPE / 256).map(|chunk| match kind {
+                    ActivationKind::Bf16 => {
+                        std::slice::from_raw_parts(view.bf16s(chunk, rows - 1).cast::<u8>(), 512)
+                    }
+                    _ => std::slice::from_raw_parts(view.int8s(chunk, rows - 1).cast::<u8>(), 256),
+                });
+                chunks.flatten().copied().collect::<Vec<u8>>()
+            }
+        };
+        let [small, large] = shapes;
+        let right = bytes(small, small.cols());
+        assert!(right == bytes(small, STRIPE), "{kind:?} in stripes");
+        assert!(right == bytes(large, large.cols()), "{kind:?}, {large:?}");
+        assert!(right == bytes(large, 2 * STRIPE), "{kind:?}, {large:?} in parts");
     }
 }
