@@ -183,16 +183,9 @@ impl Run<'_, '_> {
 
     /// Shares the rows of a sink among the threads: `make` writes a row, whose operands are made at once.
     pub(super) fn rows(&self, to: &Sink, make: impl Fn(usize, *mut f32)) {
-        let rows = self.count(to.rows);
-        self.worker.for_each(rows, self.row_grain(rows), |range| {
-            for row in range {
-                let out = match &to.value {
-                    Some(matrix) => self.row(matrix, row),
-                    None => self.scratch(),
-                };
-                make(row, out);
-                to.operands.iter().for_each(|o| self.put_operand(o, row, out));
-            }
+        self.rows_by_stripes(to, |row, out| {
+            make(row, out);
+            |_, _| ()
         });
     }
 
